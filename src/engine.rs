@@ -1,0 +1,174 @@
+//! The boundary to a database.
+//!
+//! An engine reads a consistent state as plain data ([`Schema`], [`TableShape`], [`RowGroup`]) and changes a database by plain
+//! steps, in one transaction, through the database's own software. It knows nothing of snapshots or the store. Everything
+//! that is the same for all engines (what to change, in which order, and the proof) is decided in `ops`.
+
+pub mod sqlite;
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::schema::{Schema, SchemaObject, Settings};
+use crate::value::Value;
+
+/// An error from anywhere, as the cause of another.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What stopped an engine. Whatever it was, an open transaction is rolled back when it is dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no database at this place.
+    #[error("there is no database at `{0}`")]
+    Missing(String),
+    /// The file is something else.
+    #[error("`{place}` is not a {engine} database: {reason}")]
+    NotADatabase {
+        /// The place.
+        place: String,
+        /// The engine's name.
+        engine: &'static str,
+        /// What was found instead.
+        reason: String,
+    },
+    /// Others held the database longer than the wait.
+    #[error("the database is locked by another process{who} (waited {waited_ms} ms)")]
+    Locked {
+        /// Who, as far as it can be known, with a leading blank; else empty.
+        who: String,
+        /// How long the engine waited.
+        waited_ms: u64,
+    },
+    /// The database may not be written.
+    #[error("the database cannot be written: {0}")]
+    ReadOnly(String),
+    /// There is no room left.
+    #[error("no space left while writing the database")]
+    Full,
+    /// The database contradicts itself.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// Something in the database is beyond what the engine can do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A statement failed.
+    #[error("{doing} failed")]
+    Statement {
+        /// What was being done, with the object's name.
+        doing: String,
+        /// The database's own words.
+        source: BoxError,
+    },
+    /// What was to be written could not be had.
+    #[error("reading what is to be written failed")]
+    Input(#[source] BoxError),
+}
+
+/// Something wrong in a database, found by the engine's own checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which check: `integrity` or `foreign_key`.
+    pub check: String,
+    /// The table, where it is known.
+    pub table: Option<String>,
+    /// The finding in words.
+    pub message: String,
+    /// How many rows it concerns; 1 where it is not about rows.
+    pub count: u64,
+}
+
+/// A database that can be opened for reading and writing. One transaction at a time.
+pub trait Engine: Send {
+    /// Returns the engine's name: `sqlite`.
+    fn name(&self) -> &'static str;
+
+    /// Begins a transaction that sees one committed state, whatever others write meanwhile.
+    ///
+    /// # Errors
+    /// [`EngineError::Missing`], [`EngineError::NotADatabase`], [`EngineError::Locked`]. A retry is safe.
+    fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError>;
+
+    /// Begins a transaction that keeps every other writer out until it ends. Triggers and foreign key actions are off in it.
+    ///
+    /// # Errors
+    /// As [`Engine::begin_read`], and [`EngineError::ReadOnly`]. A retry is safe.
+    fn begin_write(&mut self) -> Result<Box<dyn WriteTransaction + '_>, EngineError>;
+}
+
+/// One committed state of a database; in a [`WriteTransaction`], with the changes made so far.
+pub trait ReadTransaction {
+    /// Reads what the database declares.
+    fn schema(&mut self) -> Result<Schema, EngineError>;
+
+    /// Reads the settings that belong to the state.
+    fn settings(&mut self) -> Result<Settings, EngineError>;
+
+    /// Returns the shape of each table with rows of its own, the engine's own tables among them, in creation order.
+    fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError>;
+
+    /// Estimates the mean bytes of canonical JSON a row, from a sample; 0 for an empty table.
+    fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError>;
+
+    /// Reads a table in its own order, cut by the rule, and hands over one group after another until there are no more or the
+    /// sink breaks.
+    fn read_table(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+
+    /// Runs the engine's own checks: structure and foreign keys. Findings come in the engine's order, at most 100 a check.
+    fn findings(&mut self) -> Result<Vec<Finding>, EngineError>;
+
+    /// Returns a number that stays the same between two transactions of the same [`Engine`] value if and only if nobody else
+    /// changed the database between them.
+    fn stamp(&mut self) -> Result<u64, EngineError>;
+}
+
+/// Rows on their way into a database: complete rows of a shape, or locator cells, as each method says. Large values come
+/// resolved, never as [`Value::Large`].
+pub type RowSource<'a> = &'a mut dyn Iterator<Item = Result<Vec<Value>, BoxError>>;
+
+/// What a patch is applied to: a database in a transaction, or a script.
+///
+/// The order of calls: [`PatchTarget::drop_objects`], [`PatchTarget::create_tables`], rows, [`PatchTarget::finish_schema`], rows of
+/// the engine's own tables, [`PatchTarget::write_settings`].
+pub trait PatchTarget {
+    /// Drops these objects, given in creation order, and what the engine drops with them. Never fires a foreign key action.
+    fn drop_objects(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError>;
+
+    /// Creates the tables among these objects, empty, in this order. Everything else of the target waits for
+    /// [`PatchTarget::finish_schema`].
+    fn create_tables(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError>;
+
+    /// Deletes the rows with these locator cells.
+    fn delete_rows(&mut self, shape: &TableShape, locators: RowSource<'_>) -> Result<u64, EngineError>;
+
+    /// Sets these columns (indexes into the shape) of the rows found by locator: each item holds the locator cells, then one cell a
+    /// column.
+    fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError>;
+
+    /// Inserts complete rows, in the order in which they come.
+    fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError>;
+
+    /// Deletes every row of a table.
+    fn clear_table(&mut self, shape: &TableShape) -> Result<(), EngineError>;
+
+    /// Creates what the target has besides its tables, and makes the order and the verbatim text of all objects the target's.
+    fn finish_schema(&mut self, target: &Schema) -> Result<(), EngineError>;
+
+    /// Writes the settings of scope [`crate::schema::SettingScope::Exact`].
+    fn write_settings(&mut self, settings: &Settings) -> Result<(), EngineError>;
+}
+
+/// A transaction that changes a database. Dropped without [`WriteTransaction::commit`], it leaves no trace.
+pub trait WriteTransaction: ReadTransaction + PatchTarget {
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// After an error the database is as it was before the transaction.
+    fn commit(self: Box<Self>) -> Result<(), EngineError>;
+}

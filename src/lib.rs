@@ -1,0 +1,40 @@
+//! # dbelay: architecture
+//!
+//! dbelay takes an exact picture of a database before a migration command runs, another one after it, says what
+//! really happened to schema and rows, and puts the old state back when it went wrong. The pictures live in a
+//! content-addressed store, so that between migrations the same machinery is git for table data.
+//!
+//! ## Code map
+//! - [`id`], [`value`], [`rows`], [`schema`]: the plain words that everything rests on: object ids, one cell, a row group
+//!   in memory and the rule that cuts it, the neutral schema and its comparison. Pure.
+//! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it.
+//! - [`store`]: objects, packs, snapshot files, tags, operation log, lock, fsck. Knows bytes, never SQL.
+//! - [`snapshot`]: the format above the store: manifests, trees of row groups, building and comparing them.
+//! - [`render`]: a comparison as text, JSON, CSV or SQL. Pure.
+//! - [`ops`]: the verbs. The only modules that see both a database and the store.
+//! - [`source`], [`config`]: which database, and what `dbelay.toml` says.
+//! - [`durable`]: the only rename and fsync. [`progress`]: the library reports, never prints.
+//! - The binary (`src/main.rs`, `src/cli/`) parses, prints, and is the only reader of clock, environment and randomness.
+//!
+//! ## Invariants, as absences
+//! - The store imports no engine, schema or snapshot; an engine imports neither the store nor another engine.
+//! - Render does no I/O. The library prints nothing, and reads neither clock nor environment.
+//! - No file is renamed or synced outside [`durable`]; nothing in the store is changed once written, but for the
+//!   operation log, which only grows.
+//! - A database is never restored by exchanging its file: always through its engine, in one transaction.
+//!
+//! `tests/it/tidy.rs` reads the imports and fails on what this page does not allow.
+
+pub mod config;
+pub mod durable;
+pub mod engine;
+pub mod id;
+pub mod ops;
+pub mod progress;
+pub mod render;
+pub mod rows;
+pub mod schema;
+pub mod snapshot;
+pub mod source;
+pub mod store;
+pub mod value;

@@ -1,0 +1,3 @@
+//! The `dbelay` command.
+
+fn main() {}

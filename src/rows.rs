@@ -1,0 +1,365 @@
+//! Rows as they cross the engine boundary: the shape of a table, a row group as one canonical JSON array a column, and the
+//! rule that cuts a table into row groups.
+//!
+//! ## Where a table is cut
+//! Rows come in the table's own order (rowid, or primary key where there is no rowid). For each row the *cut hash* is XXH3-64
+//! (seed 0) over the canonical JSON of its identity columns, joined by commas. With `rows_target` = R, a row ends its group
+//! - if the group has at least max(1, R/4) rows and the cut hash is at most (2^64 - 1) / R, or
+//! - if the group has 4R rows, or
+//! - if the group's JSON, large values included, has reached [`GROUP_BYTES_MAX`]: the one place where values move a cut. It keeps
+//!   memory bounded where later rows are far larger than those that R was chosen from.
+//!
+//! So a value that changes moves no cut (but for the last rule), and an inserted or deleted row moves only its own group's, until
+//! the next row that ends a group. Identity and not rowid cuts, so that a rebuild which renumbers rowids keeps its groups.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::id::ObjectId;
+use crate::value::{self, LARGE_BYTES};
+
+/// The JSON bytes that a row group should have.
+pub const GROUP_BYTES_TARGET: u64 = 256 * 1024;
+
+/// The JSON bytes at which a row group ends whatever its keys say.
+pub const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// How a table's columns are read, named and addressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableShape {
+    /// The table's name, with its schema where the engine has more than one (`public.users`).
+    pub name: String,
+    /// The stored columns, in order; a hidden row number is the first.
+    pub columns: Vec<ColumnShape>,
+    /// What makes a row the same row to its users: indexes of the primary key's columns, in key order, else of the row number.
+    /// Empty where the table has neither.
+    pub identity: Vec<usize>,
+    /// What addresses exactly one row in the engine: the row number where there is one, else the primary key. Empty where nothing
+    /// does; such a table is only ever rewritten whole.
+    pub locator: Vec<usize>,
+}
+
+/// One stored column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnShape {
+    /// The column's name; for a hidden row number the name by which the engine reads it (`rowid`).
+    pub name: String,
+    /// The declared type, verbatim; empty where there is none.
+    #[serde(rename = "type")]
+    pub declared_type: String,
+    /// The canonical JSON of the declared constant default, `null` where there is none.
+    pub default: String,
+    /// Whether this is a row number that no `SELECT *` shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}
+
+/// The rule that cuts one table into row groups. It is kept in the table's manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRule {
+    /// The mean distance, in rows, between two rows whose cut hash ends a group. At least 1.
+    pub rows_target: u64,
+}
+
+impl CutRule {
+    /// Chooses the rule for rows that take this many bytes of JSON on average.
+    pub fn for_row_bytes(row_bytes: u64) -> Self {
+        // A group has R/4 + R rows on average, and a power of two keeps the rule when rows change a little.
+        let rows = (GROUP_BYTES_TARGET * 4 / 5 / row_bytes.max(1)).max(1);
+        let power = rows.next_power_of_two();
+        Self { rows_target: if power - rows > rows - power / 2 { power / 2 } else { power }.max(1) }
+    }
+
+    /// Tells whether a table of this many rows and JSON bytes has outgrown the rule by more than a factor of four.
+    pub fn is_outgrown(self, rows: u64, bytes: u64) -> bool {
+        // A table of one group says nothing about the distance of cuts.
+        if rows == 0 || bytes <= GROUP_BYTES_TARGET * 4 && rows <= self.rows_target {
+            return false;
+        }
+        let fitting = Self::for_row_bytes(bytes / rows).rows_target;
+        fitting > self.rows_target * 4 || fitting * 4 < self.rows_target
+    }
+
+    fn ends_group(self, hash: u64, rows: u64, bytes: u64) -> bool {
+        let target = self.rows_target.max(1);
+        (rows >= (target / 4).max(1) && hash <= u64::MAX / target) || rows >= target.saturating_mul(4) || bytes >= GROUP_BYTES_MAX
+    }
+}
+
+/// A text or blob that is an object of its own.
+#[derive(Debug)]
+pub struct LargeValue {
+    /// The id of `json`.
+    pub id: ObjectId,
+    /// The value's canonical JSON.
+    pub json: Vec<u8>,
+}
+
+/// One column of one row group, as the canonical JSON array that the store keeps.
+#[derive(Debug)]
+pub struct ColumnChunk {
+    /// The array.
+    pub json: Vec<u8>,
+    /// Whether every value equals the column's default, so that nothing need be stored.
+    pub is_default: bool,
+    /// The values that the array only refers to.
+    pub large: Vec<LargeValue>,
+}
+
+/// Consecutive rows of a table.
+#[derive(Debug)]
+pub struct RowGroup {
+    /// How many rows.
+    pub rows: u64,
+    /// The canonical JSON of the first row's identity cells, joined by commas; empty for a table without identity.
+    pub first_key: String,
+    /// The cut hash of the last row.
+    pub cut_hash: u64,
+    /// One chunk a column of the shape, in its order.
+    pub columns: Vec<ColumnChunk>,
+}
+
+/// Writes one column's values.
+#[derive(Debug)]
+pub struct ColumnWriter {
+    json: Vec<u8>,
+    last: usize,
+    default: Arc<str>,
+    is_default: bool,
+    large: Vec<LargeValue>,
+    large_bytes: u64,
+}
+
+impl ColumnWriter {
+    fn new(default: Arc<str>) -> Self {
+        Self { json: vec![b'['], last: 1, default, is_default: true, large: Vec::new(), large_bytes: 0 }
+    }
+
+    fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.json.len() > 1 {
+            self.json.push(b',');
+        }
+        self.last = self.json.len();
+        encode(&mut self.json);
+        self.is_default = self.is_default && self.json[self.last..] == *self.default.as_bytes();
+    }
+
+    /// Appends NULL.
+    pub fn push_null(&mut self) {
+        self.push_with(value::encode_null);
+    }
+
+    /// Appends an integer.
+    pub fn push_integer(&mut self, integer: i64) {
+        self.push_with(|out| value::encode_integer(out, integer));
+    }
+
+    /// Appends a real.
+    pub fn push_real(&mut self, real: f64) {
+        self.push_with(|out| value::encode_real(out, real));
+    }
+
+    /// Appends text, UTF-8 or not.
+    pub fn push_text(&mut self, bytes: &[u8]) {
+        if bytes.len() > LARGE_BYTES {
+            self.push_large(bytes, value::encode_text);
+        } else {
+            self.push_with(|out| value::encode_text(out, bytes));
+        }
+    }
+
+    /// Appends a blob.
+    pub fn push_blob(&mut self, bytes: &[u8]) {
+        if bytes.len() > LARGE_BYTES {
+            self.push_large(bytes, value::encode_blob);
+        } else {
+            self.push_with(|out| value::encode_blob(out, bytes));
+        }
+    }
+
+    fn push_large(&mut self, bytes: &[u8], encode: fn(&mut Vec<u8>, &[u8])) {
+        let mut json = Vec::new();
+        encode(&mut json, bytes);
+        let id = ObjectId::of(&json);
+        self.large_bytes += json.len() as u64;
+        self.large.push(LargeValue { id, json });
+        self.push_with(|out| value::encode_large(out, &id, bytes.len() as u64));
+    }
+
+    fn last_cell(&self) -> &[u8] {
+        &self.json[self.last..]
+    }
+
+    fn finish(mut self) -> ColumnChunk {
+        self.json.push(b']');
+        ColumnChunk { json: self.json, is_default: self.is_default, large: self.large }
+    }
+}
+
+/// Collects the rows that an engine reads into row groups.
+///
+/// The engine appends one value to every column of a row, then calls [`GroupBuilder::end_row`].
+#[derive(Debug)]
+pub struct GroupBuilder {
+    identity: Vec<usize>,
+    defaults: Vec<Arc<str>>,
+    rule: CutRule,
+    columns: Vec<ColumnWriter>,
+    rows: u64,
+    first_key: String,
+    hash: u64,
+}
+
+impl GroupBuilder {
+    /// Starts on a table's first row.
+    pub fn new(shape: &TableShape, rule: CutRule) -> Self {
+        let defaults: Vec<Arc<str>> = shape.columns.iter().map(|column| column.default.as_str().into()).collect();
+        let columns = Self::writers(&defaults);
+        Self { identity: shape.identity.clone(), defaults, rule, columns, rows: 0, first_key: String::new(), hash: 0 }
+    }
+
+    fn writers(defaults: &[Arc<str>]) -> Vec<ColumnWriter> {
+        defaults.iter().map(|default| ColumnWriter::new(Arc::clone(default))).collect()
+    }
+
+    /// Returns the writers, one a column of the shape, in its order.
+    pub fn columns(&mut self) -> &mut [ColumnWriter] {
+        &mut self.columns
+    }
+
+    /// Ends the row to which each column got its value; returns the group if this row is its last.
+    pub fn end_row(&mut self) -> Option<RowGroup> {
+        self.rows += 1;
+        let key_cells = self.identity.iter().map(|&column| self.columns[column].last_cell());
+        self.hash = match self.identity.as_slice() {
+            [] => 0,
+            [column] => xxhash_rust::xxh3::xxh3_64(self.columns[*column].last_cell()),
+            _ => {
+                let mut hasher = Xxh3Default::new();
+                for (at, cell) in key_cells.clone().enumerate() {
+                    if at > 0 {
+                        hasher.update(b",");
+                    }
+                    hasher.update(cell);
+                }
+                hasher.digest()
+            }
+        };
+        if self.identity.is_empty() {
+            // Without identity the row itself is the key: its cells in order.
+            let mut hasher = Xxh3Default::new();
+            for column in &self.columns {
+                hasher.update(column.last_cell());
+                hasher.update(b",");
+            }
+            self.hash = hasher.digest();
+        } else if self.rows == 1 {
+            let cells: Vec<&str> = key_cells.map(|cell| std::str::from_utf8(cell).expect("canonical JSON is UTF-8")).collect();
+            self.first_key = cells.join(",");
+        }
+        let bytes = self.columns.iter().map(|column| column.json.len() as u64 + column.large_bytes).sum();
+        if self.rule.ends_group(self.hash, self.rows, bytes) { self.take() } else { None }
+    }
+
+    /// Returns the rows that are left as the last group.
+    pub fn finish(mut self) -> Option<RowGroup> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<RowGroup> {
+        if self.rows == 0 {
+            return None;
+        }
+        let columns = std::mem::replace(&mut self.columns, Self::writers(&self.defaults));
+        let group = RowGroup {
+            rows: self.rows,
+            first_key: std::mem::take(&mut self.first_key),
+            cut_hash: self.hash,
+            columns: columns.into_iter().map(ColumnWriter::finish).collect(),
+        };
+        self.rows = 0;
+        Some(group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(identity: &[usize]) -> TableShape {
+        let column = |name: &str| ColumnShape { name: name.into(), declared_type: String::new(), default: "null".into(), hidden: false };
+        TableShape { name: "t".into(), columns: vec![column("a"), column("b")], identity: identity.to_vec(), locator: identity.to_vec() }
+    }
+
+    fn cut(keys: impl Iterator<Item = i64>, value: &str, rows_target: u64) -> Vec<RowGroup> {
+        let mut builder = GroupBuilder::new(&shape(&[0]), CutRule { rows_target });
+        let mut groups = Vec::new();
+        for key in keys {
+            builder.columns()[0].push_integer(key);
+            builder.columns()[1].push_text(value.as_bytes());
+            groups.extend(builder.end_row());
+        }
+        groups.extend(builder.finish());
+        groups
+    }
+
+    #[test]
+    fn values_move_no_cut_and_an_insert_moves_its_own() {
+        let before: Vec<String> = cut(0..10_000, "x", 64).into_iter().map(|group| group.first_key).collect();
+        let other_values: Vec<String> = cut(0..10_000, "yyyy", 64).into_iter().map(|group| group.first_key).collect();
+        assert_eq!(before, other_values);
+        assert!((60..=300).contains(&before.len()), "{} groups", before.len());
+        let inserted: Vec<String> =
+            cut((0..5_000).chain([100_000]).chain(5_000..10_000), "x", 64).into_iter().map(|g| g.first_key).collect();
+        let moved = inserted.iter().filter(|key| !before.contains(key)).count();
+        assert!(moved <= 3, "{moved} groups begin elsewhere");
+    }
+
+    #[test]
+    fn groups_have_their_bounds() {
+        for group in cut(0..100_000, "x", 128) {
+            assert!(group.rows <= 512);
+        }
+        for group in cut(0..2_000, &"x".repeat(60_000), 1 << 20) {
+            assert!(group.columns[1].json.len() as u64 <= GROUP_BYTES_MAX + 70_000);
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_defaults_is_known_as_such() {
+        let mut shape = shape(&[0]);
+        shape.columns[1].default = "\"x\"".into();
+        let mut builder = GroupBuilder::new(&shape, CutRule { rows_target: 10 });
+        for (key, value) in [(1, "x"), (2, "x")] {
+            builder.columns()[0].push_integer(key);
+            builder.columns()[1].push_text(value.as_bytes());
+            assert!(builder.end_row().is_none());
+        }
+        let group = builder.finish().expect("two rows");
+        assert_eq!((group.columns[0].is_default, group.columns[1].is_default), (false, true));
+        assert_eq!(group.columns[1].json, b"[\"x\",\"x\"]");
+    }
+
+    #[test]
+    fn a_large_value_is_an_object_of_its_own() {
+        let mut writer = ColumnWriter::new("null".into());
+        let text = "x".repeat(LARGE_BYTES + 1);
+        writer.push_text(text.as_bytes());
+        let chunk = writer.finish();
+        let id = ObjectId::of(format!("\"{text}\"").as_bytes());
+        assert_eq!(chunk.json, format!("[{{\"ref\":\"{id}\",\"bytes\":{}}}]", LARGE_BYTES + 1).into_bytes());
+        assert_eq!(chunk.large[0].id, id);
+    }
+
+    #[test]
+    fn the_rule_is_kept_until_it_is_off_by_four() {
+        let rule = CutRule::for_row_bytes(120);
+        assert!(rule.rows_target.is_power_of_two());
+        assert!(!rule.is_outgrown(1_000_000, 120 * 1_000_000));
+        assert!(!rule.is_outgrown(1_000_000, 300 * 1_000_000));
+        assert!(rule.is_outgrown(1_000_000, 1_200 * 1_000_000));
+        assert!(rule.is_outgrown(1_000_000, 10 * 1_000_000));
+    }
+}

@@ -1,0 +1,4 @@
+//! The snapshot format.
+
+pub mod changes;
+pub mod manifest;
