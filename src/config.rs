@@ -1,1 +1,370 @@
-//! Stub.
+//! `dbelay.toml`: what a project says once instead of on every command line.
+//!
+//! Every key is known or an error: a misspelt `on-failure` must not fall back to a default. An error names file, line, column
+//! and key, and never shows a value, which may be a URL with a password. Nothing here reads the environment: `env:NAME` stays a
+//! name until [`crate::source::resolve`] looks it up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// The name of the file.
+pub const FILE_NAME: &str = "dbelay.toml";
+/// The longest wait for a lock that can be asked for: a day.
+pub const BUSY_TIMEOUT_MS_MAX: u64 = 86_400_000;
+
+/// The contents of `dbelay.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Where the file is; paths in it are relative to its folder.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// The database.
+    pub database: Option<SourceValue>,
+    /// The store's folder; `.dbelay` if it is not said.
+    #[serde(deserialize_with = "store_folder")]
+    pub store: Option<PathBuf>,
+    /// Further databases, by name, for `--db NAME`.
+    #[serde(deserialize_with = "sources")]
+    pub sources: BTreeMap<String, SourceValue>,
+    /// What `dbelay migrate` does.
+    pub migrate: MigrateConfig,
+    /// SQLite alone.
+    pub sqlite: SqliteConfig,
+}
+
+/// `[migrate]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct MigrateConfig {
+    /// What happens after a failed or destructive migration; decided by the terminal if it is not said.
+    pub on_failure: Option<OnFailure>,
+    /// Tables (`audit`) and columns (`users.legacy_name`) that a migration may destroy.
+    #[serde(deserialize_with = "allowed")]
+    pub allow: Vec<String>,
+    /// The variable from which the migration command takes its database; a rehearsal points it at the scratch database.
+    #[serde(deserialize_with = "variable_name")]
+    pub url_env: Option<String>,
+}
+
+/// What happens after a failed or destructive migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The database is put back.
+    Rollback,
+    /// The user is asked.
+    Ask,
+    /// The database stays as the migration left it.
+    Keep,
+}
+
+/// `[sqlite]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SqliteConfig {
+    /// How long to wait for another process's lock.
+    #[serde(deserialize_with = "busy_timeout")]
+    pub busy_timeout_ms: u64,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self { busy_timeout_ms: 5000 }
+    }
+}
+
+/// A database as the file names it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SourceValue {
+    /// A URL or path.
+    Url(String),
+    /// `env:NAME`: the variable that holds the URL.
+    Variable(String),
+}
+
+impl fmt::Debug for SourceValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => write!(f, "Url({})", crate::source::redact(url)),
+            Self::Variable(name) => write!(f, "Variable({name})"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.trim().is_empty() {
+            return Err(D::Error::custom("a database URL is empty; write a path, a URL or `env:NAME`"));
+        }
+        match text.strip_prefix("env:") {
+            None => Ok(Self::Url(text)),
+            Some(name) if is_variable_name(name) => Ok(Self::Variable(name.to_owned())),
+            Some(_) => Err(D::Error::custom("after `env:` comes the name of a variable (letters, digits, `_`)")),
+        }
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn store_folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.trim().is_empty() {
+        return Err(D::Error::custom("the store's folder is empty; write a path, or remove the key for `.dbelay`"));
+    }
+    Ok(Some(PathBuf::from(text)))
+}
+
+fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SourceValue>, D::Error> {
+    let sources = BTreeMap::<String, SourceValue>::deserialize(deserializer)?;
+    match sources.keys().find(|name| name.is_empty() || name.contains(['/', '\\', ':']) || name.trim() != *name) {
+        Some(name) => Err(D::Error::custom(format_args!(
+            "the source name `{name}` could be taken for a path or URL; use letters, digits, `-` and `_`"
+        ))),
+        None => Ok(sources),
+    }
+}
+
+fn allowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let allowed = Vec::<String>::deserialize(deserializer)?;
+    match allowed.iter().find(|entry| entry.trim().is_empty() || entry.starts_with('.') || entry.ends_with('.')) {
+        Some(entry) => Err(D::Error::custom(format_args!("`{entry}` names nothing; write `table` or `table.column`"))),
+        None => Ok(allowed),
+    }
+}
+
+fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if !is_variable_name(&name) {
+        return Err(D::Error::custom("this is no name of a variable (letters, digits, `_`)"));
+    }
+    Ok(Some(name))
+}
+
+fn busy_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let ms = u64::deserialize(deserializer)?;
+    if ms > BUSY_TIMEOUT_MS_MAX {
+        return Err(D::Error::custom(format_args!("{ms} ms is longer than a day ({BUSY_TIMEOUT_MS_MAX} ms)")));
+    }
+    Ok(ms)
+}
+
+/// `dbelay.toml` cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}`, line {line}, column {column}{}: {message}", .path.display(), key.as_ref().map(|key| format!(", key `{key}`")).unwrap_or_default())]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// The key with its table (`migrate.on-failure`), where it can be told.
+    pub key: Option<String>,
+    /// What is wrong with it, without any secret.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads the text of a `dbelay.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is no TOML, has an unknown key, or a value out of its range.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        match toml::from_str::<Self>(text) {
+            Ok(config) => Ok(Self { path: path.to_owned(), ..config }),
+            Err(error) => Err(explain(text, path, &error)),
+        }
+    }
+
+    /// Returns the store's folder, under the folder of the file unless it is absolute.
+    pub fn store_path(&self) -> PathBuf {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        folder.join(self.store.as_deref().unwrap_or(Path::new(".dbelay")))
+    }
+
+    /// Writes what `dbelay init` puts into a new file.
+    pub fn template(database: &str) -> String {
+        let database = toml::Value::String(database.to_owned());
+        format!(
+            r#"# dbelay: snapshots and safe migrations. `dbelay --help` lists the commands.
+
+# The database: a path, a URL, or "env:NAME" for a variable. Keep passwords out of this file: "env:DATABASE_URL".
+database = {database}
+
+# Where snapshots are kept, from this file's folder.
+# store = ".dbelay"
+
+# Other databases, for `--db NAME`.
+# [sources]
+# staging = "env:STAGING_DATABASE_URL"
+
+[migrate]
+# After a migration that failed or lost data: "rollback", "ask" or "keep".
+# If it is not said: "ask" on a terminal, else "rollback".
+# on-failure = "rollback"
+
+# Tables and columns whose loss is intended.
+# allow = ["users.legacy_name"]
+
+# The variable in which your migration command looks for its database; a rehearsal sets it.
+# url-env = "DATABASE_URL"
+
+# [sqlite]
+# How long to wait while another process holds the database.
+# busy-timeout-ms = 5000
+"#
+        )
+    }
+}
+
+/// Adds the place to toml's own words. Those may quote a value, so what looks like a URL in them is hidden.
+fn explain(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(text.len(), |span| span.start).min(text.len());
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = before.matches('\n').count() + 1;
+    let column = before.get(line_start..).map_or(0, |part| part.chars().count()) + 1;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let written = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or("");
+    ConfigError {
+        path: path.to_owned(),
+        line: number(line),
+        column: number(column),
+        key: key_of(before.get(..line_start).unwrap_or(""), written),
+        message: crate::source::redact(error.message().trim().trim_end_matches('.')),
+    }
+}
+
+/// Returns the key that a line sets, after the last table header before it.
+fn key_of(before: &str, line: &str) -> Option<String> {
+    let header = |line: &str| {
+        let name = line.trim().strip_prefix('[')?.split(']').next()?;
+        Some(name.trim_matches(['[', ' ']).to_owned())
+    };
+    if let Some(table) = header(line) {
+        return Some(table);
+    }
+    let key = line.split_once('=')?.0.trim();
+    if key.is_empty() || key.starts_with('#') {
+        return None;
+    }
+    Some(match before.lines().rev().find_map(header) {
+        Some(table) => format!("{table}.{key}"),
+        None => key.to_owned(),
+    })
+}
+
+/// Finds the nearest folder, from `start` upwards, that holds something of this name, and returns the path of that.
+pub fn find_upwards(start: &Path, name: &str) -> Option<PathBuf> {
+    start.ancestors().map(|folder| folder.join(name)).find(|path| path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("p/dbelay.toml"))
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, expected: &[&str]) {
+        let error = parse(text).expect_err("invalid").to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+        assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = parse(concat!(
+            "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
+            "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\n",
+            "[sqlite]\nbusy-timeout-ms = 10\n"
+        ))
+        .expect("valid");
+        assert_eq!(config.database, Some(SourceValue::Variable("DATABASE_URL".to_owned())));
+        assert_eq!(config.store_path(), Path::new("p/../store"));
+        assert_eq!(config.migrate.on_failure, Some(OnFailure::Keep));
+        assert_eq!(config.migrate.allow, ["users.legacy_name", "audit"]);
+        assert_eq!(config.migrate.url_env.as_deref(), Some("DB"));
+        assert_eq!(config.sqlite.busy_timeout_ms, 10);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let config = parse("").expect("valid");
+        assert_eq!((config.database.clone(), config.sqlite.busy_timeout_ms), (None, 5000));
+        assert_eq!(config.store_path(), Path::new("p/.dbelay"));
+    }
+
+    #[test]
+    fn errors_name_file_line_column_and_key() {
+        check_error(
+            "database = \"a.db\"\n[migrate]\non-failur = \"ask\"\n",
+            &["p/dbelay.toml", "line 3, column 1", "`on-failur`", "migrate.on-failur"],
+        );
+        check_error("[migrate]\non-failure = \"undo\"\n", &["line 2, column 14", "migrate.on-failure", "`undo`", "`rollback`"]);
+        check_error("[sqlite]\nbusy-timeout-ms = -1\n", &["line 2, column 19", "sqlite.busy-timeout-ms"]);
+        check_error("[sqlite]\nbusy-timeout-ms = 86400001\n", &["longer than a day"]);
+        check_error("database = \"\"\n", &["line 1, column 12", "key `database`", "empty"]);
+        check_error("store = \" \"\n", &["key `store`", "empty"]);
+        check_error("database = \"env:\"\n", &["name of a variable"]);
+        check_error("[sources]\n\"a/b\" = \"x.db\"\n", &["`a/b`"]);
+        check_error("[migrate]\nallow = [\"users.\"]\n", &["`users.`", "table.column"]);
+        check_error("database = a.db\n", &["line 1"]);
+        check_error("[migrate\n", &["line 1"]);
+        check_error("\u{e9}", &["line 1"]);
+    }
+
+    #[test]
+    fn an_error_never_shows_a_password() {
+        check_error("sources = \"postgres://u:hunter2@h/d\"\n", &["key `sources`"]);
+        check_error("sqlite = \"mysql://u:hun@hunter2@h/d\"\n", &["key `sqlite`"]);
+        check_error("database = \"postgres://u:hunter2@h/d\n", &["line 1"]);
+        check_error("migrate = \"host=h password=hunter2\"\n", &["key `migrate`"]);
+    }
+
+    #[test]
+    fn the_template_means_what_was_given() {
+        for database in ["app.db", "my \"quoted\"\\name.db", "env:DATABASE_URL"] {
+            let config = parse(&Config::template(database)).expect("a valid template");
+            let expected =
+                database.strip_prefix("env:").map_or(SourceValue::Url(database.to_owned()), |name| SourceValue::Variable(name.to_owned()));
+            assert_eq!(config.database, Some(expected));
+        }
+        let all: String = Config::template("app.db").lines().map(|line| format!("{}\n", uncommented(line))).collect();
+        let config = parse(&all).expect("the commented lines are valid too");
+        assert_eq!(config.migrate.allow, ["users.legacy_name"]);
+        assert_eq!(config.sources.len(), 1);
+    }
+
+    fn uncommented(line: &str) -> &str {
+        match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+            _ => line,
+        }
+    }
+
+    #[test]
+    fn the_nearest_file_upwards_is_found() {
+        let root = tempfile::tempdir().expect("a folder");
+        let deep = root.path().join("a/b");
+        fs_err::create_dir_all(&deep).expect("folders");
+        fs_err::write(root.path().join("x.toml"), "").expect("a file");
+        assert_eq!(find_upwards(&deep, "x.toml"), Some(root.path().join("x.toml")));
+        fs_err::write(deep.join("x.toml"), "").expect("a file");
+        assert_eq!(find_upwards(&deep, "x.toml"), Some(deep.join("x.toml")));
+        assert_eq!(find_upwards(&deep, "no such file 51f0"), None);
+    }
+}

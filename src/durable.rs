@@ -1,1 +1,229 @@
-//! Stub.
+//! Durable writes: the only place that renames and syncs.
+//!
+//! A file appears whole or not at all: it is written under a name that starts with [`TEMPORARY`] in the directory where it belongs, synced,
+//! renamed, and the directory is synced. Files are made 0600, directories 0700.
+//!
+//! Every step that changes what a power cut leaves counts down the crash countdown, if [`die_at_step`] set one: that is how tests die at
+//! each of them in turn.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What names of files begin with that are not there yet. Whoever finds one and is alone may delete it.
+pub const TEMPORARY: &str = "tmp-";
+
+/// Steps until the process dies; 0 for never.
+static COUNTDOWN: AtomicU64 = AtomicU64::new(0);
+
+/// Numbers temporary files, so that two threads never meet.
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
+/// Lets the process die, without any clean-up, just before its n-th durable step from now on; 0 for never. For tests of crashes.
+pub fn die_at_step(n: u64) {
+    COUNTDOWN.store(n, Ordering::SeqCst);
+}
+
+fn step() {
+    if COUNTDOWN.load(Ordering::Relaxed) > 0 && COUNTDOWN.fetch_sub(1, Ordering::SeqCst) == 1 {
+        std::process::abort();
+    }
+}
+
+/// Makes a directory, with its parents, and makes it durable. One that is there already is left as it is.
+///
+/// # Errors
+/// What the system says.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_dir(parent)?;
+    }
+    step();
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        result => result?,
+    }
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Writes a file that appears whole or not at all; one of the same name is replaced.
+///
+/// # Errors
+/// What the system says. The old file, or none, is there then.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = TemporaryFile::create_in(directory_of(path))?;
+    file.write_all(bytes)?;
+    file.publish(path)
+}
+
+/// Appends bytes to a file, after cutting it off at `length`, and makes both durable. Makes the file where there is none.
+///
+/// # Errors
+/// What the system says. Some of the bytes may have been written then.
+pub fn append_at(path: &Path, length: u64, bytes: &[u8]) -> io::Result<()> {
+    let is_new = !path.exists();
+    step();
+    let mut file = private(OpenOptions::new().write(true).create(true).truncate(false)).open(path)?;
+    if file.metadata()?.len() != length {
+        file.set_len(length)?;
+    }
+    file.seek(SeekFrom::Start(length))?;
+    file.write_all(bytes)?;
+    step();
+    file.sync_all()?;
+    if is_new { sync_dir(directory_of(path)) } else { Ok(()) }
+}
+
+/// Deletes a file durably. One that is not there is no error.
+///
+/// # Errors
+/// What the system says.
+pub fn remove(path: &Path) -> io::Result<()> {
+    step();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    }
+    sync_dir(directory_of(path))
+}
+
+/// Opens a file for its owner alone.
+///
+/// # Errors
+/// What the system says.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    step();
+    // Elsewhere directories cannot be opened, and renames are durable by themselves.
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// A file on its way. Dropped before [`TemporaryFile::publish`], it is gone.
+#[derive(Debug)]
+pub struct TemporaryFile {
+    file: Option<BufWriter<File>>,
+    path: PathBuf,
+}
+
+impl TemporaryFile {
+    /// Begins a file in the directory where it will stand.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create_in(directory: &Path) -> io::Result<Self> {
+        loop {
+            let name = format!("{TEMPORARY}{}", SEQUENCE.fetch_add(1, Ordering::Relaxed));
+            let path = directory.join(name);
+            match private(OpenOptions::new().read(true).write(true).create_new(true)).open(&path) {
+                Ok(file) => return Ok(Self { file: Some(BufWriter::with_capacity(1 << 18, file)), path }),
+                // Another process's, or left behind by one that died.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives the file its name, durably; one that has the name already is replaced. The directory *must* be on the same file system.
+    ///
+    /// # Errors
+    /// What the system says. The file is gone then.
+    pub fn publish(mut self, path: &Path) -> io::Result<()> {
+        let Some(buffered) = self.file.take() else { return Ok(()) };
+        let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+        step();
+        file.sync_all()?;
+        drop(file);
+        step();
+        fs::rename(&self.path, path)?;
+        let from = directory_of(&self.path).to_owned();
+        self.path = PathBuf::new();
+        let to = directory_of(path);
+        sync_dir(to)?;
+        if from == to { Ok(()) } else { sync_dir(&from) }
+    }
+}
+
+impl Write for TemporaryFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => Err(io::Error::other("the file was published")),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            self.file = None;
+            // What cannot be deleted now, the next holder of the store's lock deletes.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_and_is_the_owners() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let nested = dir.path().join("a/b");
+        create_dir(&nested).expect("directories");
+        let path = nested.join("file");
+        write(&path, b"one").expect("a file");
+        write(&path, b"two").expect("a file");
+        assert_eq!(fs::read(&path).expect("the file"), b"two");
+        append_at(&path, 3, b"!").expect("more");
+        append_at(&path, 2, b"in").expect("cut and more");
+        assert_eq!(fs::read(&path).expect("the file"), b"twin");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(path.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
+            assert_eq!(nested.metadata().expect("metadata").permissions().mode() & 0o777, 0o700);
+        }
+        remove(&path).expect("gone");
+        remove(&path).expect("still gone");
+        assert_eq!(fs::read_dir(&nested).expect("the directory").count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_not_published_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut file = TemporaryFile::create_in(dir.path()).expect("a file");
+        file.write_all(b"half").expect("written");
+        drop(file);
+        assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 0);
+    }
+}

@@ -30,6 +30,7 @@ pub mod durable;
 pub mod engine;
 pub mod id;
 pub mod ops;
+pub mod process;
 pub mod progress;
 pub mod render;
 pub mod rows;

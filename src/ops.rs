@@ -1,1 +1,123 @@
-//! Stub.
+//! The verbs. The only modules that see both a database and the store.
+//!
+//! Each verb takes a [`Session`] and returns plain data; what it prints and which exit code follows is the command line's affair.
+
+pub mod capture;
+pub mod compare;
+pub mod fsck;
+pub mod journal;
+pub mod migrate;
+pub mod rollback;
+pub mod undo;
+pub mod verdict;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::engine::{BoxError, Engine, EngineError};
+use crate::id::ObjectId;
+use crate::progress::Progress;
+use crate::schema::Settings;
+use crate::snapshot::compare::{CompareError, Objects};
+use crate::snapshot::manifest::{Origin, SourceName};
+use crate::store::{Store, StoreError};
+
+/// Opens a fresh connection to the session's database.
+pub type Opener<'a> = dyn Fn() -> Result<Box<dyn Engine>, EngineError> + Sync + 'a;
+
+/// Makes the session's database anew, empty, with these settings.
+pub type Creator<'a> = dyn Fn(&Settings) -> Result<Box<dyn Engine>, EngineError> + Sync + 'a;
+
+/// What every verb works with.
+pub struct Session<'a> {
+    /// The project's store.
+    pub store: &'a Store,
+    /// The database.
+    pub source: SourceName,
+    /// Opens the database.
+    pub open: &'a Opener<'a>,
+    /// Makes it anew where it is gone.
+    pub create: &'a Creator<'a>,
+    /// Who and where; `command` stays empty here.
+    pub origin: Origin,
+    /// The process that acts.
+    pub pid: u32,
+    /// The time now.
+    pub now: &'a (dyn Fn() -> DateTime<Utc> + Sync),
+    /// Hears of progress.
+    pub progress: &'a dyn Progress,
+}
+
+impl Session<'_> {
+    /// Returns the time now as the format writes it.
+    pub fn stamp(&self) -> String {
+        (self.now)().to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+}
+
+/// What stopped a verb.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Comparing.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// A snapshot or an object of one cannot be read as what it should be.
+    #[error("{what} {id} cannot be read as format version 1")]
+    Format {
+        /// What it should be: `snapshot`, `schema`, `table manifest`.
+        what: &'static str,
+        /// Which one.
+        id: ObjectId,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A snapshot is of a later format.
+    #[error("snapshot {id} has format version {found}; this dbelay reads up to {supported}")]
+    NewerSnapshot {
+        /// Which one.
+        id: ObjectId,
+        /// Its version.
+        found: u32,
+        /// The newest known.
+        supported: u32,
+    },
+    /// A rollback did not end in the target state; nothing was changed.
+    #[error("the rollback would not have been exact, so it was not committed: {what}")]
+    NotProven {
+        /// What differed.
+        what: String,
+    },
+    /// Others changed the database again and again while it was to be rolled back.
+    #[error("the database kept changing while the rollback was prepared ({attempts} attempts)")]
+    KeepsChanging {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// There is nothing left to undo or redo.
+    #[error("there is no operation to {0}")]
+    NothingTo(&'static str),
+    /// A table that was named is not there.
+    #[error("there is no table `{0}` in {1}")]
+    NoTable(String, String),
+    /// The command could not be started.
+    #[error("the command could not be started: `{command}`")]
+    Command {
+        /// The command line.
+        command: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Objects for Store {
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, BoxError> {
+        Ok(self.get(id)?)
+    }
+}

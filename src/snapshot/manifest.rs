@@ -59,6 +59,8 @@ pub enum SnapshotKind {
     Failed,
     /// Before dbelay changed the database itself.
     Safety,
+    /// After dbelay made the database equal to an earlier snapshot.
+    Restored,
 }
 
 /// A table in a snapshot.

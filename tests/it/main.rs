@@ -1,1 +1,8 @@
-//! Tests through the built binary.
+//! Tests through the built binary, on real databases, one module a topic.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed, which is what it is for")]
+
+mod oracle;
+mod property;
+mod sandbox;
+mod tidy;

@@ -173,7 +173,7 @@ impl ReadTransaction for State<'_> {
             }
         }
         measure(builder.finish());
-        Ok(if rows == 0 { 0 } else { (bytes / rows).max(1) })
+        Ok(bytes.checked_div(rows).map_or(0, |mean| mean.max(1)))
     }
 
     fn read_table(

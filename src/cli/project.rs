@@ -1,0 +1,344 @@
+//! What most commands begin with: the configuration, the database that is meant, its store, and a session of both.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Local, Utc};
+use dbelay::config::{self, Config};
+use dbelay::engine::sqlite::Sqlite;
+use dbelay::engine::{Engine, EngineError};
+use dbelay::id::ObjectId;
+use dbelay::ops::capture::{self, State};
+use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
+use dbelay::ops::{OpError, Session};
+use dbelay::render::StateName;
+use dbelay::schema::Settings;
+use dbelay::snapshot::manifest::{Origin, Snapshot, SourceName};
+use dbelay::snapshot::select::{Known, KnownSnapshot, Selector, Target};
+use dbelay::source::DatabaseUrl;
+use dbelay::source::{self, Lookup, Resolved, SourceError, UrlOrigin};
+use dbelay::store::{LockGuard, LockHolder, Store, StoreError};
+
+use super::output::{DIM, ID};
+use super::{CliError, Context, ErrorKind, progress::Bars};
+
+/// The name of a store's directory.
+pub const STORE_DIR: &str = ".dbelay";
+
+/// Reads the nearest dbelay.toml.
+pub fn read_config(cx: &Context) -> Result<Option<Config>, CliError> {
+    let Some(path) = config::find_upwards(&cx.environment.cwd, config::FILE_NAME) else { return Ok(None) };
+    let text = fs_err::read_to_string(&path).map_err(|error| CliError::from(error).kind(ErrorKind::Config))?;
+    Ok(Some(Config::parse(&text, &path)?))
+}
+
+/// Finds the database that is meant.
+pub fn resolve(cx: &Context, config: Option<&Config>) -> Result<Resolved, CliError> {
+    let dotenv = config::find_upwards(&cx.environment.cwd, ".env").filter(|path| path.is_file());
+    let dotenv = dotenv.and_then(|path| Some((fs_err::read_to_string(&path).ok()?, path)));
+    Ok(source::resolve(&Lookup {
+        flag: cx.global.db.as_deref(),
+        environment: &|name| cx.environment.vars.get(name).cloned(),
+        config,
+        dotenv: dotenv.as_ref().map(|(text, path)| (path.as_path(), text.as_str())),
+        cwd: &cx.environment.cwd,
+        exists: &|path| path.exists(),
+    })?)
+}
+
+/// A database file, and how to open it.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The file.
+    pub path: PathBuf,
+    /// Its name in the store.
+    pub source: SourceName,
+    busy_ms: u64,
+}
+
+impl Database {
+    /// Takes the file of a URL.
+    pub fn of(url: &DatabaseUrl, config: Option<&Config>) -> Result<Self, CliError> {
+        let Some(path) = url.sqlite_path() else {
+            let message = format!("this dbelay opens SQLite databases, and `{url}` is {}", url.engine());
+            return Err(CliError::new(ErrorKind::Config, message).hint("name a SQLite file with `--db`"));
+        };
+        let source = SourceName { engine: url.engine().to_owned(), place: url.place() };
+        let busy_ms = config.map_or_else(|| Config::default().sqlite.busy_timeout_ms, |config| config.sqlite.busy_timeout_ms);
+        Ok(Self { path: path.to_owned(), source, busy_ms })
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(Sqlite::open(&self.path, self.busy_ms)?))
+    }
+
+    /// Makes it, empty, with these settings.
+    pub fn create(&self, settings: &Settings) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(Sqlite::create(&self.path, settings, self.busy_ms)?))
+    }
+}
+
+/// Whether a command may make the store that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// There must be one.
+    Existing,
+    /// One is made where there is none, and said so.
+    Any,
+}
+
+/// A project: its configuration, its database if one is named, its store.
+pub struct Project<'a> {
+    /// What every command is given.
+    pub cx: &'a Context,
+    /// dbelay.toml.
+    pub config: Option<Config>,
+    /// The database, or why none is named.
+    database: Result<Database, CliErrorCell>,
+    /// The store.
+    pub store: Store,
+    progress: Bars<'a>,
+}
+
+/// An error that is only worth telling where the database is needed.
+type CliErrorCell = std::cell::RefCell<Option<CliError>>;
+
+impl<'a> Project<'a> {
+    /// Opens the project.
+    pub fn open(cx: &'a Context, need: Need) -> Result<Self, CliError> {
+        let config = read_config(cx)?;
+        let database = resolve(cx, config.as_ref()).and_then(|resolved| {
+            let database = Database::of(&resolved.url, config.as_ref())?;
+            cx.output.say(format_args!("{DIM}database {}{DIM:#}", resolved.described));
+            Ok(database)
+        });
+        // A command that cannot go on without a database must not leave a store behind.
+        if need == Need::Any
+            && let Err(error) = database
+        {
+            return Err(error);
+        }
+        let file = database.as_ref().ok().map(|database| database.path.as_path());
+        if need == Need::Any
+            && let Some(file) = file.filter(|file| !file.exists())
+        {
+            return Err(EngineError::Missing(file.display().to_string()).into());
+        }
+        let (dir, exists) = find_store(cx, config.as_ref(), file);
+        let store = match Store::open(&dir) {
+            Err(StoreError::NoStore(_)) if need == Need::Any && !exists => {
+                let store = create_store(cx, &dir)?;
+                cx.output.note(format_args!("a new store was made in `{}`", dir.display()));
+                store
+            }
+            store => store?,
+        };
+        let database = database.map_err(|error| CliErrorCell::new(Some(error)));
+        Ok(Self { cx, config, database, store, progress: Bars::new(&cx.output) })
+    }
+
+    /// Returns the database, or says why none is named.
+    pub fn database(&self) -> Result<&Database, CliError> {
+        match &self.database {
+            Ok(database) => Ok(database),
+            Err(cell) => Err(cell.borrow_mut().take().unwrap_or_else(|| CliError::usage("no database is named"))),
+        }
+    }
+
+    /// Returns the name of the database in the store; where none is named, that of the only one in the store.
+    pub fn source(&self) -> Result<SourceName, CliError> {
+        if let Ok(database) = &self.database {
+            return Ok(database.source.clone());
+        }
+        let mut sources: Vec<SourceName> = capture::snapshots(&self.store)?.into_iter().map(|(_, snapshot)| snapshot.source).collect();
+        sources.dedup();
+        sources.sort_by(|a, b| a.place.cmp(&b.place));
+        sources.dedup();
+        match <[SourceName; 1]>::try_from(sources) {
+            Ok([source]) => Ok(source),
+            Err(_) => Err(self.database().err().unwrap_or_else(|| CliError::usage("no database is named"))),
+        }
+    }
+
+    /// Returns who hears of progress.
+    pub fn progress(&self) -> &Bars<'a> {
+        &self.progress
+    }
+
+    /// Takes the project lock for a command.
+    pub fn lock(&self, command: &str) -> Result<LockGuard, CliError> {
+        let environment = &self.cx.environment;
+        let since = self.cx.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        Ok(self.store.lock(&LockHolder { pid: environment.pid, host: environment.host.clone(), command: command.to_owned(), since })?)
+    }
+
+    /// Runs something with a session.
+    pub fn with<T>(&self, run: impl FnOnce(&Session<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
+        let database = self.database()?;
+        self.with_database(database, run)
+    }
+
+    /// Runs something with a session of another database.
+    pub fn with_database<T>(&self, database: &Database, run: impl FnOnce(&Session<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
+        let environment = &self.cx.environment;
+        let origin = Origin {
+            dbelay: env!("CARGO_PKG_VERSION").to_owned(),
+            user: environment.user.clone(),
+            host: environment.host.clone(),
+            command: Vec::new(),
+        };
+        run(&Session {
+            store: &self.store,
+            source: database.source.clone(),
+            open: &|| database.open(),
+            create: &|settings| database.create(settings),
+            origin,
+            pid: environment.pid,
+            now: &*environment.now,
+            progress: &self.progress,
+        })
+    }
+
+    /// Reads the operation log; one that is damaged is told of, and taken as empty.
+    pub fn operations(&self) -> Vec<Indexed> {
+        journal::read(&self.store).unwrap_or_else(|error| {
+            self.cx.output.warn(format_args!("{error}; `pre`, `post`, `failed` and `undo` know nothing of what it said"));
+            Vec::new()
+        })
+    }
+
+    /// Returns everything that a selector can mean for a source, or for all.
+    pub fn known(&self, source: Option<&SourceName>) -> Result<Known, CliError> {
+        let snapshots = capture::snapshots(&self.store)?
+            .into_iter()
+            .filter(|(_, snapshot)| source.is_none_or(|source| snapshot.source == *source))
+            .map(|(id, snapshot)| KnownSnapshot { id, time: time(&snapshot), parent: snapshot.parent })
+            .collect();
+        let last = source.map(|source| journal::last_migration(&self.operations(), source)).unwrap_or_default();
+        Ok(Known { snapshots, tags: self.store.tags()?, pre: last.pre, post: last.post, failed: last.failed })
+    }
+
+    /// Finds what a selector means for the project's database.
+    pub fn select(&self, text: &str) -> Result<Target, CliError> {
+        let source = self.source()?;
+        let selector = Selector::parse(text)?;
+        let now = self.cx.now().with_timezone(&Local);
+        match selector.resolve(&self.known(Some(&source))?, now) {
+            Ok(target) => Ok(target),
+            Err(error) => match selector.resolve(&self.known(None)?, now) {
+                // The id of a snapshot of another database.
+                Ok(Target::Snapshot(id)) => {
+                    let snapshot = capture::read_snapshot(&self.store, id)?;
+                    let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
+                    Err(CliError::new(ErrorKind::NotFound, message)
+                        .hint(format_args!("`--db {}` names that database", snapshot.source.place)))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Finds the snapshot that a selector means; `live` is none.
+    pub fn select_snapshot(&self, text: &str) -> Result<ObjectId, CliError> {
+        match self.select(text)? {
+            Target::Snapshot(id) => Ok(id),
+            Target::Live => Err(CliError::usage("`live` is no snapshot").hint("`dbelay snapshot` takes one")),
+        }
+    }
+
+    /// Reads a snapshot and what it refers to.
+    pub fn load(&self, id: ObjectId) -> Result<(Snapshot, State), CliError> {
+        let snapshot = capture::read_snapshot(&self.store, id)?;
+        let state = capture::load(&self.store, &snapshot)?;
+        Ok((snapshot, state))
+    }
+
+    /// Names a snapshot as it was asked for.
+    pub fn state_name(&self, text: &str, id: ObjectId, snapshot: &Snapshot) -> StateName {
+        StateName { name: text.to_owned(), id: Some(id.to_string()), time: Some(snapshot.time.clone()) }
+    }
+
+    /// Finds operations that a crash left open. Those that left the database as it was, or as it was to be, are settled and told of; returns
+    /// the others, which need a decision. The project must be locked.
+    pub fn settle(&self, session: &Session<'_>) -> Result<Vec<Indexed>, CliError> {
+        let log = self.operations();
+        let mut open = Vec::new();
+        for begin in journal::unfinished(&log, &session.source) {
+            let (_, _, entry) = begin;
+            let leftover = match journal::look_at(session, entry) {
+                Err(OpError::Engine(EngineError::Missing(_))) => Leftover::Neither,
+                looked => looked?,
+            };
+            let what = format!("`dbelay {}` of {} was interrupted", entry.kind.word(), super::time::stamp_text(&entry.time));
+            match leftover {
+                Leftover::AsBefore => {
+                    self.cx.output.note(format_args!("{what}; the database is as it was before it"));
+                    journal::settle(session, begin, OperationResult::Abandoned, entry.before)?;
+                }
+                Leftover::AsIntended => {
+                    self.cx.output.note(format_args!("{what} after its work was done; the database is as it was to be"));
+                    journal::settle(session, begin, OperationResult::Done, entry.after)?;
+                }
+                Leftover::Neither => open.push(begin.clone()),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Says that an operation was left open, and what to do.
+    pub fn left_open(&self, begin: &Indexed) -> CliError {
+        let (_, _, entry) = begin;
+        let command = if entry.command.is_empty() { String::new() } else { format!(" (`{}`)", entry.command.join(" ")) };
+        let when = super::time::stamp_text(&entry.time);
+        let before = entry.before.map(|id| id.short()).unwrap_or_default();
+        let word = entry.kind.word();
+        let message = format!("`dbelay {word}`{command} of {when} was interrupted, and the database is not as it was before");
+        let target = if entry.kind == OperationKind::Migrate { "pre".to_owned() } else { before };
+        CliError::new(ErrorKind::Failed, message).state(super::DatabaseState::Unchanged).hint(format_args!(
+            "`dbelay diff {target} live` shows what it did, `dbelay rollback {target}` puts everything back, `dbelay snapshot` keeps it"
+        ))
+    }
+}
+
+/// Returns when a snapshot was taken.
+pub fn time(snapshot: &Snapshot) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(&snapshot.time).map_or(DateTime::UNIX_EPOCH, |time| time.to_utc())
+}
+
+/// Styles an id.
+pub fn id(id: &ObjectId) -> String {
+    format!("{ID}{}{ID:#}", id.short())
+}
+
+/// Makes a store.
+pub fn create_store(cx: &Context, dir: &Path) -> Result<Store, CliError> {
+    let mut id = [0; 16];
+    (cx.environment.random)(&mut id);
+    Ok(Store::create(dir, id)?)
+}
+
+/// Finds the store's directory, and tells whether something is there.
+pub fn find_store(cx: &Context, config: Option<&Config>, database: Option<&Path>) -> (PathBuf, bool) {
+    let cwd = &cx.environment.cwd;
+    let found = |dir: PathBuf| {
+        let exists = dir.join("config.json").exists();
+        (dir, exists)
+    };
+    if let Some(dir) = &cx.global.store {
+        return found(cwd.join(dir));
+    }
+    if let Some(config) = config {
+        return found(config.store_path());
+    }
+    let is_store = |start: &Path| start.ancestors().map(|folder| folder.join(STORE_DIR)).find(|dir| dir.join("config.json").exists());
+    let beside = database.and_then(Path::parent);
+    match is_store(cwd).or_else(|| beside.and_then(is_store)) {
+        Some(dir) => (dir, true),
+        None => (cwd.join(STORE_DIR), false),
+    }
+}
+
+/// Reads a URL given on the command line.
+pub fn parse_url(cx: &Context, text: &str) -> Result<DatabaseUrl, SourceError> {
+    DatabaseUrl::parse(text, &UrlOrigin::Flag, &cx.environment.cwd, &|path| path.exists())
+}

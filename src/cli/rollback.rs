@@ -1,0 +1,216 @@
+//! `dbelay rollback`: makes the live database exactly equal to a snapshot.
+
+use dbelay::id::ObjectId;
+use dbelay::ops::capture::Taken;
+use dbelay::ops::journal::{self, OperationKind, OperationResult};
+use dbelay::ops::rollback::{self, Done, Intent, Plan, RowAction, Scope, Written};
+use dbelay::ops::{OpError, Session};
+use serde_json::{Value, json};
+
+use super::output::{DIM, GOOD};
+use super::project::{self, Need, Project};
+use super::time::{counted, number};
+use super::{CliError, Context, DatabaseState, Exit, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  dbelay rollback
+  dbelay rollback --dry-run
+  dbelay rollback before-import --table users --yes";
+
+/// Make the database exactly equal to a snapshot
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Which snapshot: HEAD, HEAD~2, an id, a tag, pre, post, failed, @{2 hours ago}
+    #[arg(default_value = "pre")]
+    pub snapshot: String,
+    /// Only this table; repeatable
+    #[arg(short, long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    project.database()?;
+    let _lock = project.lock("rollback")?;
+    let target = project.select_snapshot(&args.snapshot).map_err(|error| match args.snapshot.as_str() {
+        "pre" => error.hint("name a snapshot: `dbelay log` lists them"),
+        _ => error,
+    })?;
+    let intent = Intent { kind: OperationKind::Rollback, target, of: None };
+    let scope = if args.tables.is_empty() { Scope::Everything } else { Scope::Tables(&args.tables) };
+    execute(&project, intent, scope, &args.snapshot, &mut |_| Ok(true))
+}
+
+/// What the person at the terminal is asked before anything is written; given the safety snapshot.
+pub type Gate<'a> = &'a mut dyn FnMut(&Taken) -> Result<bool, CliError>;
+
+/// Rolls back, asks on a terminal, and prints what was done. Shared by rollback, undo and redo.
+pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &str, gate: Gate<'_>) -> Result<Exit, CliError> {
+    let cx = project.cx;
+    let word = intent.kind.word();
+    project.with(|session| {
+        let open = project.settle(session)?;
+        if cx.global.dry_run {
+            return dry_run(project, session, intent.target, scope, name);
+        }
+        let mut refused: Option<CliError> = None;
+        let mut open = open.into_iter();
+        let done = rollback::run(session, intent, scope, &mut |plan, taken| {
+            // What an interrupted operation left is the state that this rollback starts from, and it is kept now.
+            for begin in open.by_ref() {
+                journal::settle(session, &begin, OperationResult::Kept, Some(taken.id))?;
+            }
+            if plan.is_empty() {
+                return Ok(true);
+            }
+            match gate(taken).and_then(|go| if go { ask(cx, plan, intent, name) } else { Ok(false) }) {
+                Ok(go) => Ok(go),
+                Err(error) => {
+                    refused = Some(error);
+                    Ok(false)
+                }
+            }
+        });
+        if let Some(error) = refused {
+            return Err(error.state(DatabaseState::Unchanged));
+        }
+        let done = done.map_err(|error| {
+            CliError::from(error).context(format!("the {word} failed; the database is unchanged")).state(DatabaseState::Unchanged)
+        })?;
+        report(project, &done, intent, name)?;
+        if let Done::Stopped = done { Ok(Exit::FAILED) } else { Ok(Exit::DONE) }
+    })
+}
+
+fn ask(cx: &Context, plan: &Plan, intent: Intent, name: &str) -> Result<bool, CliError> {
+    if intent.kind != OperationKind::Rollback || cx.global.yes || cx.output.is_json() || !cx.environment.stdin_terminal {
+        return Ok(true);
+    }
+    for line in lines(plan) {
+        cx.output.line(format_args!("  {line}"));
+    }
+    terminal::confirm(cx, &format!("make the database equal to {name}?"), true)
+}
+
+/// Says in lines what a plan changes.
+pub fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    let created = |kind, name: &str| plan.create.iter().any(|object| object.kind == kind && object.name == name);
+    for object in plan.drop.iter().filter(|object| object.sql.is_some()) {
+        let verb = if created(object.kind, &object.name) { "make anew" } else { "drop" };
+        lines.push(format!("{verb} {} `{}`", object.kind.word(), object.name));
+    }
+    for object in plan.create.iter().filter(|object| !plan.drop.iter().any(|other| other.kind == object.kind && other.name == object.name))
+    {
+        lines.push(format!("create table `{}`", object.name));
+    }
+    for table in &plan.tables {
+        let rows = counted(table.rows, "row");
+        match table.action {
+            RowAction::Patch => lines.push(format!("patch the rows of `{}`", table.name)),
+            RowAction::Fill => lines.push(format!("fill `{}` with its {rows}", table.name)),
+            RowAction::Rewrite => lines.push(format!("rewrite all rows of `{}` ({rows}): none of them can be addressed", table.name)),
+            RowAction::Settle => {}
+        }
+    }
+    for (name, now, then) in &plan.settings {
+        lines.push(format!("set {name} from {now} to {then}"));
+    }
+    if lines.is_empty() && !plan.is_empty() {
+        lines.push("put the schema's other objects back".to_owned());
+    }
+    lines
+}
+
+fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope: Scope<'_>, name: &str) -> Result<Exit, CliError> {
+    let cx = project.cx;
+    let (_, target_state) = project.load(target)?;
+    let live = dbelay::ops::compare::live(session, Some(&target_state), dbelay::store::BatchMode::Scratch)?;
+    let wanted = match scope {
+        Scope::Everything => target_state,
+        Scope::Tables(names) => rollback::merge(&live, &target_state, names)?,
+    };
+    let plan = rollback::plan(&live, &wanted);
+    if cx.output.is_json() {
+        cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan }))?;
+        return Ok(Exit::DONE);
+    }
+    use std::io::Write;
+    let mut out = cx.output.out();
+    if plan.is_empty() {
+        writeln!(out, "nothing to do: the database is equal to {name} ({})", target.short())?;
+    } else {
+        writeln!(out, "to make the database equal to {name} ({}):", target.short())?;
+    }
+    for line in lines(&plan).iter().chain(&plan.limits) {
+        writeln!(out, "  {line}")?;
+    }
+    out.finish()?;
+    Ok(Exit::DONE)
+}
+
+fn report(project: &Project<'_>, done: &Done, intent: Intent, name: &str) -> Result<(), CliError> {
+    let cx = project.cx;
+    let target = intent.target;
+    let word = intent.kind.word();
+    let name = if target.to_string().starts_with(name) { String::new() } else { format!("{name} ") };
+    let document: Value = match done {
+        Done::Stopped => {
+            cx.output.say("nothing was changed");
+            json!({ "result": "stopped", "operation": word, "target": target })
+        }
+        Done::Recreated { written, .. } => {
+            cx.output.say(format_args!(
+                "{GOOD}done{GOOD:#}: the database was gone, and was made anew from {name}{}, verified ({})",
+                project::id(&target),
+                rows(written)
+            ));
+            json!({ "result": "recreated", "operation": word, "target": target, "written": written })
+        }
+        Done::RolledBack(done) if done.plan.is_empty() => {
+            cx.output.say(format_args!("nothing to do: the database is equal to {name}{}", project::id(&target)));
+            for limit in &done.plan.limits {
+                cx.output.note(limit);
+            }
+            json!({ "result": "unchanged", "operation": word, "target": target, "safety": done.safety.id, "plan": done.plan, "written": done.written })
+        }
+        Done::RolledBack(done) => {
+            cx.output.say(format_args!(
+                "{GOOD}done{GOOD:#}: the database is equal to {name}{}, verified ({})",
+                project::id(&target),
+                rows(&done.written)
+            ));
+            for limit in &done.plan.limits {
+                cx.output.note(limit);
+            }
+            let back = if intent.kind == OperationKind::Undo { "redo" } else { "undo" };
+            cx.output.say(format_args!(
+                "{DIM}what was there before is snapshot {}; `dbelay {back}` returns to it{DIM:#}",
+                done.safety.id.short()
+            ));
+            json!({
+                "result": "done", "operation": word, "target": target, "safety": done.safety.id, "after": done.after,
+                "plan": done.plan, "written": done.written,
+            })
+        }
+    };
+    if cx.output.is_json() {
+        cx.output.json(&document)?;
+    }
+    Ok(())
+}
+
+/// Says how many rows were written.
+pub fn rows(written: &Written) -> String {
+    let parts = [(written.deleted, "deleted"), (written.updated, "updated"), (written.inserted, "inserted")];
+    let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", number(*n))).collect();
+    if parts.is_empty() { "no rows written".to_owned() } else { format!("rows: {}", parts.join(", ")) }
+}
+
+/// Says that there is nothing to undo or redo.
+pub fn nothing_to(word: &'static str) -> CliError {
+    CliError::from(OpError::NothingTo(word)).state(DatabaseState::Unchanged)
+}

@@ -1,0 +1,67 @@
+//! `dbelay undo`: takes back the last operation that changed the database.
+
+use dbelay::ops::journal::OperationKind;
+use dbelay::ops::rollback::{Intent, Scope};
+use dbelay::ops::undo::{self, Step};
+
+use super::project::{Need, Project};
+use super::rollback::{execute, nothing_to};
+use super::{CliError, Context, Exit, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  dbelay undo
+  dbelay undo --dry-run";
+
+/// Take back the last operation that changed the database
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
+    travel(cx, OperationKind::Undo)
+}
+
+/// Runs undo or redo.
+pub fn travel(cx: &Context, kind: OperationKind) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    let source = project.database()?.source.clone();
+    let _lock = project.lock(kind.word())?;
+    let log = project.operations();
+    let open = dbelay::ops::journal::unfinished(&log, &source);
+    if !open.is_empty() {
+        // Only what is settled can be taken back.
+        project.with(|session| match project.settle(session)?.first() {
+            Some(begin) => Err(project.left_open(begin)),
+            None => Ok(()),
+        })?;
+    }
+    let mut steps = undo::steps(&project.operations(), &source);
+    let is_undo = kind == OperationKind::Undo;
+    let Some(step) = (if is_undo { steps.undo.pop() } else { steps.redo.pop() }) else {
+        return Err(nothing_to(kind.word()));
+    };
+    let (target, expected) = if is_undo { (step.before, step.after) } else { (step.after, step.before) };
+    let (_, expected) = project.load(expected)?;
+    cx.output.say(format_args!("{} {}", if is_undo { "taking back" } else { "doing again" }, describe(&step)));
+    let intent = Intent { kind, target, of: Some(step.index) };
+    execute(&project, intent, Scope::Everything, &target.short(), &mut |taken| {
+        if taken.state.is_same(&expected) {
+            return Ok(true);
+        }
+        let name = taken.id.short();
+        cx.output.note(format_args!(
+            "the database was changed since; those changes are kept in snapshot {name}, and will not be in the database"
+        ));
+        if cx.global.yes || !cx.environment.stdin_terminal || cx.output.is_json() {
+            Ok(true)
+        } else {
+            terminal::confirm(cx, "go on?", true)
+        }
+    })
+}
+
+fn describe(step: &Step) -> String {
+    format!("`{}` of {}", step.kind.word(), super::time::stamp_text(&step.time))
+}

@@ -1,0 +1,105 @@
+//! Comparing two states: pairing, schema difference, and rows on demand.
+
+use std::ops::ControlFlow;
+
+use super::capture::{self, Rules, State};
+use super::{OpError, Session};
+use crate::schema::TableKind;
+use crate::schema::diff::{Renames, SchemaDiff};
+use crate::snapshot::changes::{RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::compare::{Side, pair_tables};
+use crate::snapshot::rowdiff;
+use crate::store::{BatchMode, Store};
+
+/// Two states side by side.
+pub struct Comparison<'a> {
+    /// The state before.
+    pub before: &'a State,
+    /// The state after.
+    pub after: &'a State,
+    /// Their tables, paired.
+    pub pairs: Vec<TablePair>,
+    /// What differs in the schema.
+    pub schema: SchemaDiff,
+    store: &'a Store,
+}
+
+impl<'a> Comparison<'a> {
+    /// Pairs the tables of two states whose objects are in the store.
+    ///
+    /// # Errors
+    /// [`OpError::Compare`] where an object is missing or malformed.
+    pub fn new(store: &'a Store, before: &'a State, after: &'a State) -> Result<Self, OpError> {
+        let side = |state: &State| Side {
+            schema: state.schema.clone(),
+            manifests: state.tables.iter().map(|(_, manifest)| manifest.clone()).collect(),
+        };
+        let pairs = pair_tables(&side(before), &side(after), store)?;
+        let schema = crate::schema::diff::diff(&before.schema, &after.schema, &renames(&pairs));
+        Ok(Self { before, after, pairs, schema, store })
+    }
+
+    /// Tells whether a pair's tables have the same id, so that no row can differ.
+    pub fn is_equal(&self, pair: &TablePair) -> bool {
+        let id = |state: &State, shape: &Option<crate::rows::TableShape>| {
+            shape.as_ref().and_then(|shape| state.table(&shape.name)).map(|(id, _)| *id)
+        };
+        let before = id(self.before, &pair.before);
+        before.is_some() && before == id(self.after, &pair.after)
+    }
+
+    /// Tells whether a pair is of the engine's own tables, or of those that hold a virtual table's rows.
+    pub fn is_machinery(&self, pair: &TablePair) -> bool {
+        let kind = |state: &State, shape: &Option<crate::rows::TableShape>| {
+            shape.as_ref().and_then(|shape| state.schema.table(&shape.name)).map(|table| table.kind.clone())
+        };
+        let is_machinery = |kind: TableKind| matches!(kind, TableKind::Internal | TableKind::Shadow { .. });
+        kind(self.after, &pair.after).or_else(|| kind(self.before, &pair.before)).is_some_and(is_machinery)
+    }
+
+    /// Compares the rows of a pair.
+    ///
+    /// # Errors
+    /// [`OpError::Compare`] where an object is missing or malformed.
+    pub fn rows(&self, pair: &TablePair, sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>) -> Result<RowCounts, OpError> {
+        if self.is_equal(pair) {
+            return Ok(RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() });
+        }
+        let manifest = |state: &'a State, shape: &Option<crate::rows::TableShape>| {
+            shape.as_ref().and_then(|shape| state.table(&shape.name)).map(|(_, manifest)| manifest)
+        };
+        let (before, after) = (manifest(self.before, &pair.before), manifest(self.after, &pair.after));
+        Ok(rowdiff::diff_rows(pair, before, after, self.store, sink)?)
+    }
+}
+
+/// Collects which tables and columns were recognised under another name.
+fn renames(pairs: &[TablePair]) -> Renames {
+    let mut renames = Renames::default();
+    for pair in pairs {
+        let (Some(before), Some(after)) = (&pair.before, &pair.after) else { continue };
+        if pair.fate() == TableFate::Renamed {
+            renames.tables.push((before.name.clone(), after.name.clone()));
+        }
+        for column in &pair.columns {
+            if let (Some(from), Some(to)) = (column.before, column.after) {
+                let (from, to) = (&before.columns[from].name, &after.columns[to].name);
+                if from != to {
+                    renames.columns.push((after.name.clone(), from.clone(), to.clone()));
+                }
+            }
+        }
+    }
+    renames
+}
+
+/// Reads the live state under a reference's cut rules. Its objects stay readable as long as the session's store value lives, and
+/// are never part of the store.
+///
+/// # Errors
+/// The engine's and the store's.
+pub fn live(session: &Session<'_>, reference: Option<&State>, mode: BatchMode) -> Result<State, OpError> {
+    let mut engine = (session.open)()?;
+    let mut read = engine.begin_read()?;
+    Ok(capture::read_state(&mut *read, session.store, mode, reference, Rules::Keep, session.progress)?.0)
+}

@@ -1,0 +1,270 @@
+//! The wrapper: snapshot, command, snapshot, verdict, and back if it was not fine.
+//!
+//! The command is run by the caller's `run`, between two journal entries; this module never holds a lock on the database
+//! meanwhile. It returns everything that happened as data.
+
+use std::time::Duration;
+
+use super::capture::{self, Label, Rules, State, Taken};
+use super::compare::Comparison;
+use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use super::rollback::{self, Scope};
+use super::verdict::{self, Verdict};
+use super::{OpError, Session};
+use crate::engine::{EngineError, Finding};
+use crate::id::ObjectId;
+use crate::schema::diff::SchemaDiff;
+use crate::snapshot::manifest::{Snapshot, SnapshotKind};
+
+/// What to do when a migration was not fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Put everything back.
+    Rollback,
+    /// Leave it as it is.
+    Keep,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The command line, for the record.
+    pub command: Vec<String>,
+    /// What its maker says about it.
+    pub message: Option<String>,
+    /// Announced losses: `table` or `table.column`.
+    pub allow: Vec<String>,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandEnd {
+    /// How it exited.
+    pub exit: CommandExit,
+    /// How long it ran.
+    pub duration: Duration,
+    /// Whether the user interrupted it.
+    pub is_interrupted: bool,
+}
+
+/// How a command exited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandExit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl CommandEnd {
+    /// Tells whether the command says that all went well.
+    pub fn is_success(&self) -> bool {
+        self.exit == CommandExit::Code(0) && !self.is_interrupted
+    }
+
+    /// Says how it ended, in a few words.
+    pub fn words(&self) -> String {
+        match (self.exit, self.is_interrupted) {
+            (_, true) => "interrupted".to_owned(),
+            (CommandExit::Code(code), false) => format!("exit {code}"),
+            (CommandExit::Signal(signal), false) => format!("killed by signal {signal}"),
+        }
+    }
+}
+
+/// What the caller does along the way.
+pub trait Steps {
+    /// The snapshot `pre` is durable.
+    fn pre_taken(&mut self, pre: &Taken, findings: &[Finding]);
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    fn run(&mut self) -> std::io::Result<CommandEnd>;
+    /// The migration was not fine: decides what happens. The verdict is missing where the database cannot be read any more.
+    fn decide(&mut self, end: &CommandEnd, verdict: Option<&Verdict>) -> OnFailure;
+}
+
+/// What the database looked like after the command.
+pub enum Aftermath {
+    /// As before, proven by ids.
+    Unchanged,
+    /// Changed.
+    Changed {
+        /// What happened to rows, and what was lost.
+        verdict: Verdict,
+        /// What happened to the schema.
+        schema: SchemaDiff,
+        /// The state that the command left.
+        state: Box<State>,
+        /// What the engine's checks find now that they did not find before.
+        damage: Vec<Finding>,
+    },
+    /// The command removed it, or made it something else; why it cannot be read.
+    Unreadable(EngineError),
+}
+
+/// How a migration ended.
+pub struct Outcome {
+    /// The snapshot before it.
+    pub pre: Taken,
+    /// The snapshot after it; equal to `pre`'s where nothing changed. None where the state could not be read.
+    pub after: Option<(ObjectId, Snapshot)>,
+    /// The command's end.
+    pub end: CommandEnd,
+    /// What it did.
+    pub aftermath: Aftermath,
+    /// How it was settled: `Done`, `RolledBack` or `Kept`.
+    pub result: OperationResult,
+    /// Why a rollback that was decided did not happen. The database is then as the command left it.
+    pub rollback_error: Option<OpError>,
+}
+
+/// Runs a migration.
+///
+/// # Errors
+/// Whatever happens before the command ran, or after it before its effects were settled; the journal then says that the
+/// migration is unfinished.
+pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) -> Result<Outcome, OpError> {
+    let label = |kind| Label { kind, message: options.message.clone(), command: options.command.clone() };
+    let mut engine = (session.open)()?;
+    let head = capture::newest(session)?;
+    let reference = head.as_ref().map(|(_, snapshot)| capture::load(session.store, snapshot)).transpose()?;
+    let (pre, findings_before) = {
+        let mut read = engine.begin_read()?;
+        let findings = read.findings()?;
+        if let Some(finding) = findings.iter().find(|finding| finding.check == "integrity") {
+            return Err(EngineError::Damaged(finding.message.clone()).into());
+        }
+        let parent = head.map(|(id, _)| id);
+        (capture::take_from(session, &mut *read, label(SnapshotKind::Pre), reference.as_ref(), parent, Rules::Adapt)?, findings)
+    };
+    // The command must find the database as free as without us.
+    drop(engine);
+    steps.pre_taken(&pre, &findings_before);
+
+    let mut begin = Entry::new(session, OperationKind::Migrate, Phase::Begin);
+    begin.command = options.command.clone();
+    begin.before = Some(pre.id);
+    let begin_index = journal::write(session.store, &begin)?;
+    let mut end_entry = Entry { phase: Phase::End, begin: Some(begin_index), ..begin };
+
+    let end = match steps.run() {
+        Ok(end) => end,
+        Err(source) => {
+            end_entry.time = session.stamp();
+            end_entry.after = Some(pre.id);
+            end_entry.result = Some(OperationResult::Failed);
+            end_entry.note = Some(format!("the command could not be started: {source}"));
+            journal::write(session.store, &end_entry)?;
+            return Err(OpError::Command { command: options.command.join(" "), source });
+        }
+    };
+    end_entry.exit = match end.exit {
+        CommandExit::Code(code) => Some(code),
+        CommandExit::Signal(_) => None,
+    };
+
+    let mut outcome = match judge(session, &pre, &findings_before, options) {
+        Ok((aftermath, seen)) => settle(session, pre, end, aftermath, seen, &label, steps)?,
+        Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
+            unreadable(session, pre, end, error, steps)
+        }
+        Err(error) => return Err(error),
+    };
+
+    end_entry.time = session.stamp();
+    end_entry.result = Some(outcome.result);
+    let after = outcome.after.as_ref().map(|(id, _)| *id);
+    (end_entry.after, end_entry.failed) = match outcome.result {
+        OperationResult::RolledBack => (Some(outcome.pre.id), after.filter(|id| *id != outcome.pre.id)),
+        _ => (after, None),
+    };
+    end_entry.note = outcome.rollback_error.as_ref().map(|error| format!("the rollback failed: {error}"));
+    if let Err(error) = journal::write(session.store, &end_entry) {
+        outcome.rollback_error.get_or_insert(error.into());
+    }
+    Ok(outcome)
+}
+
+/// What was read after the command, on an engine that is still open.
+type Seen = (Box<dyn crate::engine::Engine>, State, u64);
+
+fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], options: &Options) -> Result<(Aftermath, Seen), OpError> {
+    let mut engine = (session.open)()?;
+    let (state, stamp, findings) = {
+        let mut read = engine.begin_read()?;
+        let mode = crate::store::BatchMode::Durable;
+        let (state, _) = capture::read_state(&mut *read, session.store, mode, Some(&pre.state), Rules::Keep, session.progress)?;
+        let findings = if state.is_same(&pre.state) { findings_before.to_vec() } else { read.findings()? };
+        (state, read.stamp()?, findings)
+    };
+    if state.is_same(&pre.state) {
+        return Ok((Aftermath::Unchanged, (engine, state, stamp)));
+    }
+    let comparison = Comparison::new(session.store, &pre.state, &state)?;
+    let verdict = verdict::judge(session.store, &comparison, (findings_before, &findings), &options.allow)?;
+    let damage = findings.iter().filter(|finding| finding.check == "integrity").cloned().collect();
+    let aftermath = Aftermath::Changed { verdict, schema: comparison.schema.clone(), state: Box::new(state.clone()), damage };
+    Ok((aftermath, (engine, state, stamp)))
+}
+
+fn settle(
+    session: &Session<'_>,
+    pre: Taken,
+    end: CommandEnd,
+    aftermath: Aftermath,
+    seen: Seen,
+    label: &dyn Fn(SnapshotKind) -> Label,
+    steps: &mut dyn Steps,
+) -> Result<Outcome, OpError> {
+    let (mut engine, state, stamp) = seen;
+    let Aftermath::Changed { verdict, damage, .. } = &aftermath else {
+        let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
+        let after = Some((pre.id, pre.snapshot.clone()));
+        return Ok(Outcome { pre, after, end, aftermath, result, rollback_error: None });
+    };
+    let is_fine = end.is_success() && verdict.unannounced().next().is_none() && damage.is_empty();
+    let decision = if is_fine { OnFailure::Keep } else { steps.decide(&end, Some(verdict)) };
+    let kind = if decision == OnFailure::Rollback { SnapshotKind::Failed } else { SnapshotKind::Post };
+    let taken = capture::save(session, label(kind), state, Some(pre.id), stamp)?;
+    let after = Some((taken.id, taken.snapshot.clone()));
+    let mut rollback_error = None;
+    let result = match decision {
+        OnFailure::Keep if is_fine => OperationResult::Done,
+        OnFailure::Keep => OperationResult::Kept,
+        OnFailure::Rollback => {
+            let done = rollback::rollback(
+                session,
+                &mut *engine,
+                &pre.state,
+                Scope::Everything,
+                &label(SnapshotKind::Failed),
+                Some(taken),
+                &mut |_, _| Ok(true),
+            );
+            match done {
+                Ok(_) => OperationResult::RolledBack,
+                Err(error) => {
+                    rollback_error = Some(error);
+                    OperationResult::Kept
+                }
+            }
+        }
+    };
+    Ok(Outcome { pre, after, end, aftermath, result, rollback_error })
+}
+
+/// Settles a migration after which there is no database to read: one that is gone is made anew, anything else is left for people.
+fn unreadable(session: &Session<'_>, pre: Taken, end: CommandEnd, error: EngineError, steps: &mut dyn Steps) -> Outcome {
+    let mut rollback_error = None;
+    let mut result = OperationResult::Kept;
+    if steps.decide(&end, None) == OnFailure::Rollback && matches!(error, EngineError::Missing(_)) {
+        let made = (session.create)(&pre.state.settings).map_err(OpError::from);
+        match made.and_then(|mut engine| rollback::restore(session, &mut *engine, &pre.state)) {
+            Ok(_) => result = OperationResult::RolledBack,
+            Err(failed) => rollback_error = Some(failed),
+        }
+    }
+    Outcome { pre, after: None, end, aftermath: Aftermath::Unreadable(error), result, rollback_error }
+}

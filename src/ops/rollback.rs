@@ -1,0 +1,675 @@
+//! Making a database exactly equal to a snapshot.
+//!
+//! [`plan`] compares two states and says what must change; it is plain data, and what `--dry-run` prints. [`apply`] carries it out on any
+//! [`PatchTarget`]: a database's transaction, or a script (`diff --format sql`). [`rollback`] does both on the live database, with a safety
+//! snapshot before and the proof by ids before the commit.
+//!
+//! What decides the order: objects are dropped before tables are created under the same names; rows are deleted, then updated,
+//! then inserted, so that no unique constraint meets a value that is about to leave; indexes are made after the rows; the engine's
+//! own tables (sequences, statistics) come last, since making everything else changes them.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use super::capture::{self, Label, Rules, State, Taken, exact_settings};
+use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use super::{OpError, Session};
+use crate::engine::{BoxError, Engine, EngineError, PatchTarget, WriteTransaction};
+use crate::id::ObjectId;
+use crate::rows::TableShape;
+use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, TableKind};
+use crate::snapshot::build;
+use crate::snapshot::changes::{Row, RowChange};
+use crate::snapshot::manifest::{SnapshotKind, TableManifest};
+use crate::snapshot::rowdiff;
+use crate::store::{BatchMode, Store};
+use crate::value::Value;
+
+/// How often a rollback begins anew because others wrote meanwhile.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// How many rows go to the database at once.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// What must change to turn one state into another.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Plan {
+    /// Objects to drop, in creation order, with everything that hangs on them.
+    pub drop: Vec<SchemaObject>,
+    /// Tables to create.
+    pub create: Vec<SchemaObject>,
+    /// Whether other objects, the order or the text of the schema differ.
+    pub schema_differs: bool,
+    /// Tables whose rows change, in the target's order.
+    pub tables: Vec<TablePlan>,
+    /// Settings to write: name, value now, value then.
+    pub settings: Vec<(String, String, String)>,
+    /// What a rollback cannot restore in an existing database, in words.
+    pub limits: Vec<String>,
+}
+
+impl Plan {
+    /// Tells whether nothing must change.
+    pub fn is_empty(&self) -> bool {
+        self.drop.is_empty() && self.create.is_empty() && !self.schema_differs && self.tables.is_empty() && self.settings.is_empty()
+    }
+}
+
+/// What happens to one table's rows.
+#[derive(Debug, Clone, Serialize)]
+pub struct TablePlan {
+    /// The table.
+    pub name: String,
+    /// How.
+    pub action: RowAction,
+    /// Rows in the target.
+    pub rows: u64,
+}
+
+/// How a table's rows become the target's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowAction {
+    /// Only rows that differ are written.
+    Patch,
+    /// The table was created anew, and all rows are inserted.
+    Fill,
+    /// All rows are deleted and inserted, because no row can be addressed.
+    Rewrite,
+    /// One of the engine's own tables: compared at the end, and rewritten if it differs.
+    Settle,
+}
+
+/// Finds what must change to turn `live` into `target`.
+pub fn plan(live: &State, target: &State) -> Plan {
+    let is_kept = |object: &SchemaObject, other: &Schema| other.objects.contains(object);
+    let mut plan = Plan::default();
+    let is_table = |object: &&SchemaObject| object.kind == ObjectKind::Table;
+    let changed: HashSet<(ObjectKind, &str)> = live
+        .schema
+        .objects
+        .iter()
+        .filter(|object| object.sql.is_some() && !is_kept(object, &target.schema))
+        .map(|object| (object.kind, object.name.as_str()))
+        .collect();
+    let goes_with = |object: &SchemaObject| {
+        matches!(object.kind, ObjectKind::Index | ObjectKind::Trigger)
+            && (changed.contains(&(ObjectKind::Table, object.table.as_str()))
+                || changed.contains(&(ObjectKind::View, object.table.as_str())))
+    };
+    let goes = |object: &SchemaObject| changed.contains(&(object.kind, object.name.as_str())) || goes_with(object);
+    plan.drop = live.schema.objects.iter().filter(|object| goes(object)).cloned().collect();
+    let stays = |object: &SchemaObject| live.schema.objects.contains(object) && !goes(object);
+    plan.create = target.schema.objects.iter().filter(is_table).filter(|object| !stays(object)).cloned().collect();
+    plan.schema_differs = live.schema.objects != target.schema.objects;
+    for (id, manifest) in &target.tables {
+        let is_internal = target.schema.table(&manifest.name).is_some_and(|table| table.kind == TableKind::Internal);
+        let is_created = plan.create.iter().any(|object| object.name == manifest.name);
+        let live_table = live.table(&manifest.name);
+        let is_equal = live_table.is_some_and(|(live_id, _)| live_id == id);
+        let action = if is_internal {
+            RowAction::Settle
+        } else if is_created {
+            RowAction::Fill
+        } else if is_equal {
+            continue;
+        } else if live_table.is_some_and(|(_, live)| is_patchable(live, manifest)) {
+            RowAction::Patch
+        } else {
+            RowAction::Rewrite
+        };
+        if action == RowAction::Settle && is_equal && !is_created {
+            continue;
+        }
+        plan.tables.push(TablePlan { name: manifest.name.clone(), action, rows: manifest.rows });
+    }
+    for (name, then) in exact_settings(&target.settings) {
+        let now = live.settings.get(name).map_or("", |setting| setting.value.as_str());
+        if now != then {
+            plan.settings.push((name.to_owned(), now.to_owned(), then.to_owned()));
+        }
+    }
+    for (name, setting) in &target.settings {
+        let now = live.settings.get(name).map_or("", |setting| setting.value.as_str());
+        if setting.scope != SettingScope::Exact && now != setting.value {
+            plan.limits
+                .push(format!("`{name}` is {now} and was {}: only a new database can be given it (`dbelay restore`)", setting.value));
+        }
+    }
+    // Whatever is written may move the engine's own tables.
+    if !plan.is_empty() {
+        for (_, manifest) in &target.tables {
+            let is_internal = target.schema.table(&manifest.name).is_some_and(|table| table.kind == TableKind::Internal);
+            if is_internal && !plan.tables.iter().any(|table| table.name == manifest.name) {
+                let action = RowAction::Settle;
+                plan.tables.push(TablePlan { name: manifest.name.clone(), action, rows: manifest.rows });
+            }
+        }
+    }
+    plan
+}
+
+/// Tells whether rows can be patched one by one: same columns, and rows that can be addressed.
+fn is_patchable(live: &TableManifest, target: &TableManifest) -> bool {
+    let names = |manifest: &TableManifest| manifest.columns.iter().map(|column| column.shape.name.clone()).collect::<Vec<_>>();
+    !target.locator.is_empty() && live.locator == target.locator && names(live) == names(target)
+}
+
+/// Counts of what was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// Rows deleted one by one.
+    pub deleted: u64,
+    /// Rows updated.
+    pub updated: u64,
+    /// Rows inserted.
+    pub inserted: u64,
+}
+
+/// Carries out a plan, up to and without the engine's own tables, which need to be looked at after everything else was written.
+///
+/// # Errors
+/// The target's and the store's. What was applied so far is the target's to forget.
+fn apply_objects(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted: &State, store: &Store) -> Result<Written, OpError> {
+    let mut written = Written::default();
+    target.drop_objects(&plan.drop)?;
+    target.create_tables(&plan.create)?;
+    for table in &plan.tables {
+        let Some((_, to)) = wanted.table(&table.name) else { continue };
+        match table.action {
+            RowAction::Fill => written.inserted += fill(target, to, store)?,
+            RowAction::Rewrite => {
+                target.clear_table(&to.shape())?;
+                written.inserted += fill(target, to, store)?;
+            }
+            RowAction::Patch => {
+                if let Some((_, from)) = live.table(&table.name) {
+                    patch(target, from, to, &wanted.schema, store, &mut written)?;
+                }
+            }
+            RowAction::Settle => {}
+        }
+    }
+    if plan.schema_differs || !plan.drop.is_empty() {
+        target.finish_schema(&wanted.schema)?;
+    }
+    Ok(written)
+}
+
+/// Carries out a whole plan on a target that cannot be read, such as a script.
+///
+/// # Errors
+/// The target's and the store's.
+pub fn apply_blind(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted: &State, store: &Store) -> Result<Written, OpError> {
+    let mut written = apply_objects(target, plan, live, wanted, store)?;
+    for table in plan.tables.iter().filter(|table| table.action == RowAction::Settle) {
+        if let Some((_, to)) = wanted.table(&table.name) {
+            target.clear_table(&to.shape())?;
+            written.inserted += fill(target, to, store)?;
+        }
+    }
+    target.write_settings(&wanted.settings)?;
+    Ok(written)
+}
+
+/// Carries out a plan in a transaction and proves the result by ids.
+///
+/// # Errors
+/// The engine's and the store's; [`OpError::NotProven`] if the result is not the target. The transaction must be dropped then.
+fn apply_proven(
+    transaction: &mut dyn WriteTransaction,
+    plan: &Plan,
+    live: &State,
+    wanted: &State,
+    session: &Session<'_>,
+) -> Result<Written, OpError> {
+    let store = session.store;
+    let mut written = apply_objects(transaction, plan, live, wanted, store)?;
+    let settled: HashSet<&str> =
+        plan.tables.iter().filter(|table| table.action == RowAction::Settle).map(|table| table.name.as_str()).collect();
+    for (id, found) in capture::read_ids(transaction, store, wanted, &|name| settled.contains(name), session.progress)? {
+        if let Some((wanted_id, to)) = wanted.table(&found.name)
+            && *wanted_id != id
+        {
+            transaction.clear_table(&to.shape())?;
+            written.inserted += fill(transaction, to, store)?;
+        }
+    }
+    transaction.write_settings(&wanted.settings)?;
+    prove(transaction, plan, wanted, session)?;
+    Ok(written)
+}
+
+/// Reads back, inside the transaction, everything that the plan touched, and compares ids with the target's.
+fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, wanted: &State, session: &Session<'_>) -> Result<(), OpError> {
+    let not_proven = |what: String| Err(OpError::NotProven { what });
+    let schema = transaction.schema()?;
+    if schema != wanted.schema {
+        let differs = schema.objects.iter().zip(&wanted.schema.objects).find(|(found, expected)| found != expected);
+        let what =
+            differs.map_or_else(|| "the number of objects".to_owned(), |(found, _)| format!("{} `{}`", found.kind.word(), found.name));
+        return not_proven(format!("the schema would differ ({what})"));
+    }
+    let settings = transaction.settings()?;
+    if !exact_settings(&settings).eq(exact_settings(&wanted.settings)) {
+        return not_proven("the settings would differ".to_owned());
+    }
+    let touched: HashSet<&str> = plan.tables.iter().map(|table| table.name.as_str()).collect();
+    let found = capture::read_ids(transaction, session.store, wanted, &|name| touched.contains(name), session.progress)?;
+    for name in touched {
+        let expected = wanted.table(name).map(|(id, _)| *id);
+        let actual = found.iter().find(|(_, manifest)| manifest.name == name).map(|(id, _)| *id);
+        if expected != actual {
+            return not_proven(format!("the rows of table `{name}` would differ"));
+        }
+    }
+    Ok(())
+}
+
+/// Sends rows on in batches.
+struct Sender<'a> {
+    rows: Vec<Vec<Value>>,
+    sent: u64,
+    error: Option<OpError>,
+    send: &'a mut dyn FnMut(&mut dyn Iterator<Item = Result<Vec<Value>, BoxError>>) -> Result<u64, EngineError>,
+}
+
+impl Sender<'_> {
+    fn push(&mut self, row: Result<Vec<Value>, OpError>) -> ControlFlow<()> {
+        match row {
+            Ok(row) => self.rows.push(row),
+            Err(error) => {
+                self.error = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        if self.rows.len() >= ROWS_AT_ONCE { self.flush() } else { ControlFlow::Continue(()) }
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        if self.rows.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match (self.send)(&mut std::mem::take(&mut self.rows).into_iter().map(Ok)) {
+            Ok(done) => {
+                self.sent += done;
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                self.error = Some(error.into());
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<u64, OpError> {
+        if self.error.is_none() {
+            let _ = self.flush();
+        }
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.sent),
+        }
+    }
+}
+
+/// Inserts all rows of a table.
+fn fill(target: &mut dyn PatchTarget, manifest: &TableManifest, store: &Store) -> Result<u64, OpError> {
+    let shape = manifest.shape();
+    let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.insert_rows(&shape, rows) };
+    rowdiff::table_rows(manifest, store, &mut |row| sender.push(cells(store, row.iter())))?;
+    sender.finish()
+}
+
+/// Decodes cells and fetches large values.
+fn cells<'a>(store: &Store, row: impl Iterator<Item = &'a Box<str>>) -> Result<Vec<Value>, OpError> {
+    row.map(|cell| {
+        let value = Value::decode(cell.as_bytes()).map_err(|error| EngineError::Input(Box::new(error)))?;
+        let Value::Large { id, .. } = value else { return Ok(value) };
+        Ok(Value::decode(&store.get(&id)?).map_err(|error| EngineError::Input(Box::new(error)))?)
+    })
+    .collect()
+}
+
+/// Turns the rows of one table into another's, writing only those that differ: deletes, then updates, then inserts.
+fn patch(
+    target: &mut dyn PatchTarget,
+    from: &TableManifest,
+    to: &TableManifest,
+    schema: &Schema,
+    store: &Store,
+    written: &mut Written,
+) -> Result<(), OpError> {
+    let shape = to.shape();
+    let fragile = fragile_columns(&shape, schema);
+    let is_update = |columns: &[usize]| !columns.iter().any(|column| fragile.contains(column));
+    let locator = |row: &Row| cells(store, shape.locator.iter().filter_map(|&column| row.get(column)));
+
+    let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.delete_rows(&shape, rows) };
+    let mut update_columns: HashSet<usize> = HashSet::new();
+    let mut has_inserts = false;
+    rowdiff::diff_exact(from, to, store, &mut |change| match change {
+        RowChange::Removed(before) => sender.push(locator(&before)),
+        RowChange::Changed { before, columns, .. } if !is_update(&columns) => {
+            has_inserts = true;
+            sender.push(locator(&before))
+        }
+        RowChange::Changed { columns, .. } => {
+            update_columns.extend(columns);
+            ControlFlow::Continue(())
+        }
+        RowChange::Added(_) => {
+            has_inserts = true;
+            ControlFlow::Continue(())
+        }
+    })?;
+    written.deleted += sender.finish()?;
+
+    if !update_columns.is_empty() {
+        let mut columns: Vec<usize> = update_columns.into_iter().collect();
+        columns.sort_unstable();
+        let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.update_rows(&shape, &columns, rows) };
+        rowdiff::diff_exact(from, to, store, &mut |change| match change {
+            RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => {
+                let cells_of = shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column));
+                sender.push(cells(store, cells_of))
+            }
+            _ => ControlFlow::Continue(()),
+        })?;
+        written.updated += sender.finish()?;
+    }
+    if has_inserts {
+        let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.insert_rows(&shape, rows) };
+        rowdiff::diff_exact(from, to, store, &mut |change| match change {
+            RowChange::Added(after) => sender.push(cells(store, after.iter())),
+            RowChange::Changed { after, columns, .. } if !is_update(&columns) => sender.push(cells(store, after.iter())),
+            _ => ControlFlow::Continue(()),
+        })?;
+        written.inserted += sender.finish()?;
+    }
+    Ok(())
+}
+
+/// Finds the columns whose values must be unique: rows in which one changes are deleted and inserted, since an update could meet
+/// a value that another row still has. An index over an expression makes every column such a one.
+fn fragile_columns(shape: &TableShape, schema: &Schema) -> HashSet<usize> {
+    let mut fragile: HashSet<usize> = shape.locator.iter().chain(&shape.identity).copied().collect();
+    for index in schema.indexes.iter().filter(|index| index.unique && index.table == shape.name) {
+        for column in &index.columns {
+            match column.as_ref().map(|name| shape.columns.iter().position(|column| column.name == *name)) {
+                Some(Some(column)) => {
+                    fragile.insert(column);
+                }
+                // An expression, or a generated column.
+                None | Some(None) => fragile.extend(0..shape.columns.len()),
+            }
+        }
+    }
+    fragile
+}
+
+/// What a rollback did.
+#[derive(Debug, Clone)]
+pub struct RolledBack {
+    /// The snapshot of the live state before it; `undo` returns there.
+    pub safety: Taken,
+    /// What had to change.
+    pub plan: Plan,
+    /// What was written.
+    pub written: Written,
+    /// The snapshot of the state after it; equal to `safety`'s where nothing had to change.
+    pub after: ObjectId,
+}
+
+/// Which tables a rollback concerns.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// The whole database.
+    Everything,
+    /// These tables, with their indexes and triggers; the rest stays as it is.
+    Tables(&'a [String]),
+}
+
+/// Makes the live database equal to a state that is in the store, or changes nothing. A database that is gone is made anew.
+///
+/// `on_plan` sees each plan before anything is written and may stop the rollback by returning false; `label` says what the safety
+/// snapshot is called. `first` is a snapshot just taken of the same engine's database, which then serves as the safety snapshot.
+///
+/// # Errors
+/// The engine's and the store's, [`OpError::NotProven`], [`OpError::KeepsChanging`]. In each case the database is as it was.
+pub fn rollback(
+    session: &Session<'_>,
+    engine: &mut dyn Engine,
+    target: &State,
+    scope: Scope<'_>,
+    label: &Label,
+    first: Option<Taken>,
+    on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+) -> Result<Option<RolledBack>, OpError> {
+    let mut first = first;
+    for _ in 0..ATTEMPTS_MAX {
+        let taken = match first.take() {
+            Some(taken) => taken,
+            None => {
+                let parent = capture::newest(session)?.map(|(id, _)| id);
+                let mut read = engine.begin_read()?;
+                capture::take_from(session, &mut *read, label.clone(), Some(target), parent, Rules::Keep)?
+            }
+        };
+        let wanted = match scope {
+            Scope::Everything => target.clone(),
+            Scope::Tables(names) => merge(&taken.state, target, names)?,
+        };
+        let plan = plan(&taken.state, &wanted);
+        if !on_plan(&plan, &taken)? {
+            return Ok(None);
+        }
+        if plan.is_empty() {
+            let after = taken.id;
+            return Ok(Some(RolledBack { safety: taken, plan, written: Written::default(), after }));
+        }
+        let mut transaction = engine.begin_write()?;
+        if transaction.stamp()? != taken.stamp {
+            continue;
+        }
+        let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
+        // Everything that the new snapshot refers to is durable before the database is what it says.
+        let batch = session.store.begin(BatchMode::Durable)?;
+        build::put_json(&batch, &wanted.schema, None)?;
+        batch.finish()?;
+        transaction.commit()?;
+        let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
+        let after = capture::save(session, label, wanted, Some(taken.id), taken.stamp)?.id;
+        return Ok(Some(RolledBack { safety: taken, plan, written, after }));
+    }
+    Err(OpError::KeepsChanging { attempts: ATTEMPTS_MAX })
+}
+
+/// What a rollback is to the operation log.
+#[derive(Debug, Clone, Copy)]
+pub struct Intent {
+    /// Rollback, undo or redo.
+    pub kind: OperationKind,
+    /// The snapshot to go to.
+    pub target: ObjectId,
+    /// For undo and redo, the operation that is undone or redone.
+    pub of: Option<u64>,
+}
+
+/// What became of a rollback.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// The caller stopped it at the plan.
+    Stopped,
+    /// The database is what it was to be.
+    RolledBack(Box<RolledBack>),
+    /// There was no database, and it was made anew.
+    Recreated {
+        /// What was written.
+        written: Written,
+        /// The snapshot of the state after it.
+        after: ObjectId,
+    },
+}
+
+/// Rolls back with a journal: a beginning before anything is touched, an end afterwards.
+///
+/// `on_plan` is asked as in [`rollback`]. A database that is gone is made anew without asking.
+///
+/// # Errors
+/// As [`rollback`]; the journal has an end then too, where it can be written.
+pub fn run(
+    session: &Session<'_>,
+    intent: Intent,
+    scope: Scope<'_>,
+    on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+) -> Result<Done, OpError> {
+    let store = session.store;
+    let target = capture::load(store, &capture::read_snapshot(store, intent.target)?)?;
+    let message = format!("{} to {}", intent.kind.word(), intent.target.short());
+    let begin = |before: Option<ObjectId>| {
+        let mut entry = Entry::new(session, intent.kind, Phase::Begin);
+        (entry.before, entry.after, entry.of) = (before, Some(intent.target), intent.of);
+        let index = journal::write(store, &entry)?;
+        Ok::<Entry, OpError>(Entry { phase: Phase::End, begin: Some(index), ..entry })
+    };
+    let end = |mut entry: Entry, after: Option<ObjectId>, result: OperationResult, note: Option<String>| {
+        (entry.time, entry.after, entry.result, entry.note) = (session.stamp(), after, Some(result), note);
+        journal::write(store, &entry)
+    };
+    let mut engine = match (session.open)() {
+        Ok(engine) => engine,
+        Err(EngineError::Missing(_)) => {
+            let entry = begin(None)?;
+            let made = (session.create)(&target.settings).map_err(OpError::from);
+            match made.and_then(|mut engine| restore(session, &mut *engine, &target)) {
+                Ok((_, written)) => {
+                    end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned()))?;
+                    return Ok(Done::Recreated { written, after: intent.target });
+                }
+                Err(error) => {
+                    end(entry, None, OperationResult::Failed, Some(error.to_string()))?;
+                    return Err(error);
+                }
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut begun: Option<Entry> = None;
+    let label = safety_label(message);
+    let result = rollback(session, &mut *engine, &target, scope, &label, None, &mut |plan, taken| {
+        if !on_plan(plan, taken)? {
+            return Ok(false);
+        }
+        if let Some(entry) = begun.take() {
+            end(entry, None, OperationResult::Failed, Some("others wrote meanwhile; it was begun anew".to_owned()))?;
+        }
+        begun = Some(begin(Some(taken.id))?);
+        Ok(true)
+    });
+    match (result, begun) {
+        (Ok(Some(done)), Some(entry)) => {
+            end(entry, Some(done.after), OperationResult::Done, None)?;
+            Ok(Done::RolledBack(Box::new(done)))
+        }
+        (Ok(_), _) => Ok(Done::Stopped),
+        (Err(error), entry) => {
+            if let Some(entry) = entry {
+                let before = entry.before;
+                end(entry, before, OperationResult::Failed, Some(error.to_string()))?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Writes a state into an empty database.
+///
+/// # Errors
+/// As [`rollback`]; the database stays empty then.
+pub fn restore(session: &Session<'_>, engine: &mut dyn Engine, target: &State) -> Result<(Plan, Written), OpError> {
+    let (empty, _) = {
+        let mut read = engine.begin_read()?;
+        capture::read_state(&mut *read, session.store, BatchMode::IdsOnly, Some(target), Rules::Keep, session.progress)?
+    };
+    let plan = plan(&empty, target);
+    let mut transaction = engine.begin_write()?;
+    let written = apply_proven(&mut *transaction, &plan, &empty, target, session)?;
+    transaction.commit()?;
+    Ok((plan, written))
+}
+
+/// The live state with some tables as they are in the target: the target of a rollback of these tables alone.
+///
+/// # Errors
+/// [`OpError::NoTable`] where neither state has a table of a name.
+pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, OpError> {
+    let find = |state: &State, name: &str| {
+        let tables = &state.schema.tables;
+        let exact = tables.iter().find(|table| table.name == name);
+        exact.or_else(|| tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))).map(|table| table.name.clone())
+    };
+    let mut chosen: HashSet<String> = HashSet::new();
+    for name in names {
+        let found = find(target, name).into_iter().chain(find(live, name)).collect::<Vec<_>>();
+        if found.is_empty() {
+            return Err(OpError::NoTable(name.clone(), "the snapshot or the database".to_owned()));
+        }
+        chosen.extend(found);
+    }
+    // A virtual table comes with the tables that hold its rows.
+    let shadows = |state: &State| {
+        let tables = state.schema.tables.iter();
+        tables
+            .filter(|table| matches!(&table.kind, TableKind::Shadow { of } if chosen.contains(of)))
+            .map(|table| table.name.clone())
+            .collect::<Vec<_>>()
+    };
+    let extra: Vec<String> = shadows(live).into_iter().chain(shadows(target)).collect();
+    chosen.extend(extra);
+    let is_chosen = |object: &&SchemaObject| chosen.contains(&object.table) || chosen.contains(&object.name);
+    let mut objects: Vec<SchemaObject> = Vec::new();
+    for object in &live.schema.objects {
+        let then = target.schema.object(object.kind, &object.name);
+        match (is_chosen(&object), then) {
+            (false, _) => objects.push(object.clone()),
+            (true, Some(then)) => objects.push(then.clone()),
+            (true, None) => {}
+        }
+    }
+    for object in target.schema.objects.iter().filter(is_chosen) {
+        if !objects.iter().any(|other| other.kind == object.kind && other.name == object.name) {
+            objects.push(object.clone());
+        }
+    }
+    let has_sequence = |state: &State| state.schema.tables.iter().any(|table| table.name == "sqlite_sequence");
+    if has_sequence(target) && !has_sequence(live) {
+        // The tables that come back may need it, and SQLite makes it with them; its place is where the snapshot has it.
+        objects.extend(target.schema.objects.iter().filter(|object| object.name == "sqlite_sequence").cloned());
+    }
+    let pick = |name: &str| if chosen.contains(name) { target } else { live };
+    let mut schema = Schema { objects, ..Schema::default() };
+    for object in schema.objects.iter().filter(|object| object.kind == ObjectKind::Table) {
+        let from = if pick(&object.name).schema.table(&object.name).is_some() { pick(&object.name) } else { target };
+        schema.tables.extend(from.schema.table(&object.name).cloned());
+    }
+    for object in schema.objects.iter().filter(|object| object.kind == ObjectKind::Index) {
+        let indexes = |state: &State| state.schema.indexes.iter().find(|index| index.name == object.name).cloned();
+        schema.indexes.extend(indexes(pick(&object.table)));
+    }
+    let tables = schema
+        .tables
+        .iter()
+        .filter_map(|table| pick(&table.name).table(&table.name).or_else(|| target.table(&table.name)).cloned())
+        .collect();
+    let json = serde_json::to_vec(&schema).expect("a schema has string keys and no failing serializer");
+    let schema_id = ObjectId::of(&json);
+    Ok(State { schema_id, schema, settings: live.settings.clone(), tables })
+}
+
+/// Makes the label of a safety snapshot.
+pub fn safety_label(message: String) -> Label {
+    Label { message: Some(message), ..Label::new(SnapshotKind::Safety) }
+}

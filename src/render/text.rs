@@ -1,0 +1,278 @@
+//! For people: rows with signs, or a table of counts, or names alone.
+
+use anstyle::Style;
+
+use super::{Renderer, StateName, TableEnd, is_shown, key_columns};
+use crate::rows::TableShape;
+use crate::schema::diff::SchemaDiff;
+use crate::snapshot::changes::{Cell, RowChange, RowCounts, TableFate, TablePair};
+use crate::value::Value;
+
+/// The most characters of one value.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// The most values of one added or removed row.
+const VALUES_MAX: usize = 24;
+
+/// How parts of the text look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Theme {
+    /// Names of tables.
+    pub heading: Style,
+    /// What only the later state has.
+    pub added: Style,
+    /// What only the earlier state has.
+    pub removed: Style,
+    /// What both have, differently.
+    pub changed: Style,
+    /// What is beside the point.
+    pub dim: Style,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Every row, and the DDL.
+    Rows,
+    /// A line a table: counts, and the columns touched.
+    Stat,
+    /// Names of tables.
+    Names,
+}
+
+/// Renders for people.
+#[derive(Debug)]
+pub struct Text {
+    theme: Theme,
+    detail: Detail,
+    names: [String; 2],
+    is_empty: bool,
+    stat: Vec<[String; 3]>,
+}
+
+impl Text {
+    /// Renders with this much detail.
+    pub fn new(theme: Theme, detail: Detail) -> Self {
+        Self { theme, detail, names: [String::new(), String::new()], is_empty: true, stat: Vec::new() }
+    }
+
+    fn gap(&mut self, out: &mut String) {
+        if !self.is_empty && self.detail == Detail::Rows {
+            out.push('\n');
+        }
+        self.is_empty = false;
+    }
+}
+
+impl Renderer for Text {
+    fn begin(&mut self, _: &mut String, before: &StateName, after: &StateName) {
+        self.names = [before.label(), after.label()];
+    }
+
+    fn schema(&mut self, out: &mut String, diff: &SchemaDiff, ddl: &str) {
+        if diff.is_empty() {
+            return;
+        }
+        let Theme { heading, added, removed, changed, dim } = self.theme;
+        match self.detail {
+            Detail::Names => {
+                out.push_str("schema\n");
+                self.is_empty = false;
+            }
+            Detail::Rows | Detail::Stat => {
+                self.gap(out);
+                out.push_str(&format!("{heading}schema{heading:#}\n"));
+                for line in diff.lines() {
+                    let style = match line.as_bytes().first() {
+                        Some(b'+') => added,
+                        Some(b'-') => removed,
+                        _ => changed,
+                    };
+                    out.push_str(&format!("  {style}{}{style:#}\n", clean(&line)));
+                }
+            }
+        }
+        if self.detail == Detail::Rows && !ddl.is_empty() {
+            out.push('\n');
+            for line in ddl.lines() {
+                let style = match line.as_bytes().first() {
+                    Some(b'+') => added,
+                    Some(b'-') => removed,
+                    Some(b'@') => dim,
+                    _ => Style::new(),
+                };
+                out.push_str(&format!("{style}{}{style:#}\n", clean(line)));
+            }
+        }
+    }
+
+    fn table(&mut self, out: &mut String, pair: &TablePair) {
+        if self.detail == Detail::Rows {
+            self.gap(out);
+            let heading = self.theme.heading;
+            out.push_str(&format!("{heading}table {}{heading:#}\n", clean(&title(pair))));
+        }
+        self.is_empty = false;
+    }
+
+    fn row(&mut self, out: &mut String, pair: &TablePair, change: &RowChange) {
+        if self.detail != Detail::Rows {
+            return;
+        }
+        let Theme { added, removed, changed, dim, .. } = self.theme;
+        match change {
+            RowChange::Added(row) => {
+                if let Some(shape) = &pair.after {
+                    out.push_str(&format!("  {added}+ {}{added:#}\n", whole_row(shape, row)));
+                }
+            }
+            RowChange::Removed(row) => {
+                if let Some(shape) = &pair.before {
+                    out.push_str(&format!("  {removed}- {}{removed:#}\n", whole_row(shape, row)));
+                }
+            }
+            RowChange::Changed { before, after, columns } => {
+                let (Some(from), Some(to)) = (&pair.before, &pair.after) else { return };
+                let key = key_columns(pair, to, true);
+                let names: Vec<String> = key.iter().filter_map(|&c| Some(named(&to.columns.get(c)?.name, after.get(c)?))).collect();
+                out.push_str(&format!("  {changed}~{changed:#} {}", names.join(" ")));
+                for &column in columns {
+                    let Some(found) = pair.columns.get(column) else { continue };
+                    let (Some(b), Some(a)) = (found.before, found.after) else { continue };
+                    let name = if from.columns[b].name == to.columns[a].name { "" } else { from.columns[b].name.as_str() };
+                    let name = if name.is_empty() { to.columns[a].name.clone() } else { format!("{name}=>{}", to.columns[a].name) };
+                    out.push_str(&format!(
+                        "  {}: {removed}{}{removed:#} {dim}->{dim:#} {added}{}{added:#}",
+                        clean(&name),
+                        value(&before[b]),
+                        value(&after[a])
+                    ));
+                }
+                out.push('\n');
+            }
+        }
+    }
+
+    fn table_end(&mut self, out: &mut String, pair: &TablePair, end: TableEnd<'_>) {
+        let counts = end.counts;
+        match self.detail {
+            Detail::Names => out.push_str(&format!("{}\n", clean(pair.name()))),
+            Detail::Stat => {
+                let touched = columns_touched(pair, counts);
+                let columns = if touched.is_empty() { String::new() } else { format!("({})", touched.join(", ")) };
+                self.stat.push([title(pair), sentence(counts), columns]);
+            }
+            Detail::Rows => {
+                let total = counts.added + counts.removed + counts.changed;
+                if total > end.shown {
+                    out.push_str(&format!("  … and {} more\n", number(total - end.shown)));
+                }
+                let dim = self.theme.dim;
+                out.push_str(&format!("  {dim}{}{dim:#}\n", sentence(counts)));
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut String, machinery: &[String]) {
+        let width = |at: usize| self.stat.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+        let (first, second) = (width(0), width(1));
+        let heading = self.theme.heading;
+        for [title, sentence, columns] in &self.stat {
+            let line = format!("{heading}{:<first$}{heading:#}  {sentence:<second$}  {}", clean(title), clean(columns));
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        if !machinery.is_empty() && self.detail != Detail::Names {
+            if self.detail == Detail::Rows && !self.is_empty {
+                out.push('\n');
+            }
+            let dim = self.theme.dim;
+            out.push_str(&format!("{dim}also changed, the database's own: {}{dim:#}\n", clean(&machinery.join(", "))));
+        }
+    }
+}
+
+/// Names a table, and what happened to it as a whole.
+pub fn title(pair: &TablePair) -> String {
+    let name = pair.name();
+    match pair.fate() {
+        TableFate::Kept => name.to_owned(),
+        TableFate::Renamed => format!("{name} (was {})", pair.before.as_ref().map_or("", |shape| shape.name.as_str())),
+        TableFate::Added => format!("{name} (new)"),
+        TableFate::Removed => format!("{name} (dropped)"),
+    }
+}
+
+/// Says how many rows changed: `3 added, 1 removed`.
+pub fn sentence(counts: &RowCounts) -> String {
+    let parts = [(counts.added, "added"), (counts.removed, "removed"), (counts.changed, "changed"), (counts.renumbered, "renumbered")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{} {word}", number(*count))).collect();
+    if parts.is_empty() { "no rows".to_owned() } else { parts.join(", ") }
+}
+
+/// Names the columns in which rows differ, as they are called after.
+pub fn columns_touched(pair: &TablePair, counts: &RowCounts) -> Vec<String> {
+    let name = |at: usize| {
+        let column = pair.columns.get(at)?;
+        let after = pair.after.as_ref().zip(column.after).and_then(|(shape, at)| shape.columns.get(at));
+        let before = pair.before.as_ref().zip(column.before).and_then(|(shape, at)| shape.columns.get(at));
+        Some(after.or(before)?.name.clone())
+    };
+    counts.cells.iter().enumerate().filter(|(_, count)| **count > 0).filter_map(|(at, _)| name(at)).collect()
+}
+
+fn whole_row(shape: &TableShape, row: &[Cell]) -> String {
+    let shown: Vec<usize> = (0..row.len()).filter(|&column| is_shown(shape, column)).collect();
+    let mut text: Vec<String> = shown.iter().take(VALUES_MAX).map(|&column| named(&shape.columns[column].name, &row[column])).collect();
+    if shown.len() > VALUES_MAX {
+        text.push(format!("… {} more columns", shown.len() - VALUES_MAX));
+    }
+    text.join(" ")
+}
+
+fn named(name: &str, cell: &str) -> String {
+    format!("{}={}", clean(name), value(cell))
+}
+
+/// Writes a cell for people: as SQL would, cut short, without control characters.
+pub fn value(cell: &str) -> String {
+    match Value::decode(cell.as_bytes()) {
+        Ok(Value::Null) => "NULL".to_owned(),
+        Ok(Value::Text(bytes)) => {
+            let text = String::from_utf8_lossy(&bytes);
+            format!("'{}'", clean(&short(&text)))
+        }
+        Ok(Value::Blob(bytes)) => {
+            let hex: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            if bytes.len() > 16 { format!("x'{hex}…' ({} bytes)", bytes.len()) } else { format!("x'{hex}'") }
+        }
+        Ok(Value::Large { id, bytes }) => format!("<{} bytes, {}>", number(bytes), id.short()),
+        _ => clean(cell),
+    }
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// Escapes control characters: names and values come from a database, and terminals obey them.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\u{a0}' { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Writes a number with separators.
+pub fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

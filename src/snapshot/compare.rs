@@ -1,0 +1,268 @@
+//! Which table, and which column of it, is the same on both sides of a comparison: by name, and where the name is gone, by content.
+//!
+//! Content is compared by ids: a table is recognised by its root or by its columns' digests, a column by its digest, and only
+//! where that fails by a sample of its cells. Nothing here reads rows that ids prove equal.
+
+use std::collections::{HashMap, HashSet};
+
+use super::changes::{ColumnPair, RowKey, TablePair};
+use super::manifest::TableManifest;
+use super::rowdiff;
+use crate::id::ObjectId;
+use crate::schema::Schema;
+
+/// An error from anywhere, as the cause of another.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How many row groups are looked at to recognise a column that was renamed and changed a little.
+const SAMPLE_GROUPS: usize = 4;
+
+/// The share of equal cells from which on two columns are the same, in percent.
+const SAMPLE_EQUAL_PERCENT: usize = 95;
+
+/// The share of common column names from which on two tables with the same keys are the same, in percent.
+const NAMES_EQUAL_PERCENT: usize = 60;
+
+/// Where objects are read from.
+pub trait Objects: Sync {
+    /// Reads an object, proven by its id.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, BoxError>;
+}
+
+/// What stopped a comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// An object could not be had.
+    #[error("reading what is to be compared failed")]
+    Read(#[source] BoxError),
+    /// An object is not what its place demands.
+    #[error("object {id} is not what it should be: {what}")]
+    Malformed {
+        /// Which one.
+        id: ObjectId,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// Its schema.
+    pub schema: Schema,
+    /// Its tables, in creation order.
+    pub manifests: Vec<TableManifest>,
+}
+
+/// Pairs the tables of two sides: those of `after` in its order, then those that are only before.
+///
+/// # Errors
+/// [`CompareError`], where content has to be looked at.
+pub fn pair_tables(before: &Side, after: &Side, objects: &dyn Objects) -> Result<Vec<TablePair>, CompareError> {
+    let mut partner: Vec<Option<usize>> = vec![None; after.manifests.len()];
+    let mut is_taken = vec![false; before.manifests.len()];
+    let same: [fn(&str, &str) -> bool; 2] = [|a, b| a == b, |a, b| a.eq_ignore_ascii_case(b)];
+    for same in same {
+        for (at, manifest) in after.manifests.iter().enumerate() {
+            if partner[at].is_none() {
+                let found = (0..before.manifests.len()).find(|&b| !is_taken[b] && same(&before.manifests[b].name, &manifest.name));
+                if let Some(b) = found {
+                    is_taken[b] = true;
+                    partner[at] = Some(b);
+                }
+            }
+        }
+    }
+    let mut candidates = Vec::new();
+    for (a, to) in after.manifests.iter().enumerate().filter(|(a, _)| partner[*a].is_none()) {
+        for (b, from) in before.manifests.iter().enumerate().filter(|(b, _)| !is_taken[*b]) {
+            if let Some(score) = likeness(from, to, objects)? {
+                candidates.push((score, a, b));
+            }
+        }
+    }
+    candidates.sort_by(|x, y| y.0.cmp(&x.0).then(x.1.cmp(&y.1)).then(x.2.cmp(&y.2)));
+    for (_, a, b) in candidates {
+        if partner[a].is_none() && !is_taken[b] {
+            is_taken[b] = true;
+            partner[a] = Some(b);
+        }
+    }
+    let mut pairs = Vec::new();
+    for (to, partner) in after.manifests.iter().zip(partner) {
+        pairs.push(match partner {
+            Some(b) => pair(&before.manifests[b], to, objects)?,
+            None => one_sided(None, Some(to)),
+        });
+    }
+    for (from, _) in before.manifests.iter().zip(is_taken).filter(|(_, is_taken)| !is_taken) {
+        pairs.push(one_sided(Some(from), None));
+    }
+    Ok(pairs)
+}
+
+/// Scores how surely two tables of different names are one that was renamed; none if they are not.
+fn likeness(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<Option<u32>, CompareError> {
+    let names = |manifest: &TableManifest| -> Vec<String> {
+        manifest.columns.iter().filter(|c| !c.shape.hidden).map(|c| c.shape.name.to_ascii_lowercase()).collect()
+    };
+    let (from, to) = (names(before), names(after));
+    if before.rows == 0 || after.rows == 0 {
+        let types = |manifest: &TableManifest| manifest.columns.iter().map(|c| c.shape.declared_type.clone()).collect::<Vec<_>>();
+        let is_same = before.rows == after.rows && from == to && types(before) == types(after);
+        return Ok(is_same.then_some(1));
+    }
+    if before.root == after.root && before.columns.len() == after.columns.len() {
+        return Ok(Some(if from == to { 2000 } else { 1999 }));
+    }
+    let digests: HashSet<ObjectId> = before.columns.iter().map(|column| column.digest).collect();
+    let equal = after.columns.iter().filter(|column| digests.contains(&column.digest)).count();
+    let widest = from.len().max(to.len()).max(1);
+    // A row number alone says little: every table of as many rows may have it.
+    let telling = after.columns.iter().filter(|c| !c.shape.hidden && digests.contains(&c.digest) && !is_counter(c, after)).count();
+    if equal * 2 >= widest && telling > 0 {
+        return Ok(Some(1000 + u32::try_from(equal).unwrap_or(u32::MAX / 2)));
+    }
+    let common = to.iter().filter(|name| from.contains(name)).count();
+    if common * 100 >= widest * NAMES_EQUAL_PERCENT {
+        let found = pair(before, after, objects)?;
+        if let RowKey::Columns(_) = found.key
+            && rowdiff::keys_in_common_percent(&found, before, after, objects)? >= NAMES_EQUAL_PERCENT as u64
+        {
+            return Ok(Some(u32::try_from(common).unwrap_or(u32::MAX / 2)));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells whether a column may well be a plain count from 1, as every table has one.
+fn is_counter(column: &super::manifest::ManifestColumn, manifest: &TableManifest) -> bool {
+    matches!(manifest.identity.as_slice(), [key] if manifest.columns.get(*key).is_some_and(|key| key.digest == column.digest))
+}
+
+fn one_sided(before: Option<&TableManifest>, after: Option<&TableManifest>) -> TablePair {
+    let width = before.or(after).map_or(0, |manifest| manifest.columns.len());
+    let identity = before.or(after).map_or(&[][..], |manifest| &manifest.identity);
+    TablePair {
+        before: before.map(TableManifest::shape),
+        after: after.map(TableManifest::shape),
+        rows_before: before.map_or(0, |manifest| manifest.rows),
+        rows_after: after.map_or(0, |manifest| manifest.rows),
+        columns: (0..width).map(|at| ColumnPair { before: before.map(|_| at), after: after.map(|_| at) }).collect(),
+        key: if identity.is_empty() { RowKey::Content(None) } else { RowKey::Columns(identity.to_vec()) },
+    }
+}
+
+fn pair(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<TablePair, CompareError> {
+    let partner = pair_columns(before, after, objects)?;
+    let mut columns: Vec<ColumnPair> =
+        partner.iter().enumerate().map(|(at, before)| ColumnPair { before: *before, after: Some(at) }).collect();
+    for at in (0..before.columns.len()).filter(|at| !partner.contains(&Some(*at))) {
+        columns.push(ColumnPair { before: Some(at), after: None });
+    }
+    let key = row_key(before, after, &columns);
+    Ok(TablePair {
+        before: Some(before.shape()),
+        after: Some(after.shape()),
+        rows_before: before.rows,
+        rows_after: after.rows,
+        columns,
+        key,
+    })
+}
+
+/// Finds for each column after the one before.
+fn pair_columns(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<Vec<Option<usize>>, CompareError> {
+    let mut partner: Vec<Option<usize>> = vec![None; after.columns.len()];
+    let mut is_taken = vec![false; before.columns.len()];
+    let (from, to) = (&before.columns, &after.columns);
+    let by_name = |a: usize, b: usize| from[b].shape.hidden == to[a].shape.hidden && from[b].shape.name == to[a].shape.name;
+    let by_case = |a: usize, b: usize| {
+        let (from, to) = (&from[b].shape, &to[a].shape);
+        from.hidden && to.hidden || from.hidden == to.hidden && from.name.eq_ignore_ascii_case(&to.name)
+    };
+    let is_visible = |a: usize, b: usize| !from[b].shape.hidden && !to[a].shape.hidden;
+    let mut held = HashMap::new();
+    let by_digest = |a: usize, b: usize| is_visible(a, b) && before.rows > 0 && from[b].digest == to[a].digest;
+    let mut assign = |test: &mut dyn FnMut(usize, usize) -> Result<bool, CompareError>| -> Result<(), CompareError> {
+        for a in 0..to.len() {
+            for b in 0..from.len() {
+                if partner[a].is_none() && !is_taken[b] && test(a, b)? {
+                    is_taken[b] = true;
+                    partner[a] = Some(b);
+                }
+            }
+        }
+        Ok(())
+    };
+    assign(&mut |a, b| Ok(by_name(a, b)))?;
+    assign(&mut |a, b| Ok(by_case(a, b)))?;
+    assign(&mut |a, b| {
+        if !by_digest(a, b) {
+            return Ok(false);
+        }
+        // Columns without any value are all alike; one that went and one that came are the same only where they stand alike.
+        let has_values = match held.entry(b) {
+            std::collections::hash_map::Entry::Occupied(known) => *known.get(),
+            std::collections::hash_map::Entry::Vacant(unknown) => *unknown.insert(rowdiff::has_chunk(before, b, objects)?),
+        };
+        Ok(has_values || a == b && from[b].shape.declared_type == to[a].shape.declared_type)
+    })?;
+    assign(&mut |a, b| {
+        let is_candidate =
+            is_visible(a, b) && before.rows > 0 && from[b].shape.declared_type.eq_ignore_ascii_case(&to[a].shape.declared_type);
+        Ok(is_candidate && is_alike(before, b, after, a, objects)?)
+    })?;
+    Ok(partner)
+}
+
+/// Tells whether nearly all cells of a sample are equal, in groups that begin with the same key and have as many rows.
+fn is_alike(before: &TableManifest, b: usize, after: &TableManifest, a: usize, objects: &dyn Objects) -> Result<bool, CompareError> {
+    let groups = rowdiff::row_groups(after, objects)?;
+    let by_first: HashMap<&str, &super::manifest::Group> = groups.iter().map(|group| (group.first.as_str(), group)).collect();
+    let (mut equal, mut seen, mut values) = (0, 0, HashSet::new());
+    let mut looked_at = 0;
+    for group in rowdiff::row_groups(before, objects)? {
+        let Some(other) = by_first.get(group.first.as_str()).filter(|other| other.rows == group.rows && !group.first.is_empty()) else {
+            continue;
+        };
+        let was = rowdiff::column_chunk(before, &group, b, objects)?;
+        let is = rowdiff::column_chunk(after, other, a, objects)?;
+        for (was, is) in was.into_iter().zip(is) {
+            seen += 1;
+            if was == is {
+                equal += 1;
+                if &*was != "null" {
+                    values.insert(was);
+                }
+            }
+        }
+        looked_at += 1;
+        if looked_at == SAMPLE_GROUPS {
+            break;
+        }
+    }
+    // Two columns of the same few words are not the same column.
+    Ok(seen > 0 && values.len() > 2 && equal * 100 >= seen * SAMPLE_EQUAL_PERCENT)
+}
+
+fn row_key(before: &TableManifest, after: &TableManifest, columns: &[ColumnPair]) -> RowKey {
+    let find = |test: &dyn Fn(&ColumnPair) -> bool| columns.iter().position(test);
+    let is_visible = |pair: &ColumnPair| {
+        pair.before.is_some_and(|at| !before.columns[at].shape.hidden) && pair.after.is_some_and(|at| !after.columns[at].shape.hidden)
+    };
+    let of_before: Option<Vec<usize>> =
+        before.identity.iter().map(|&at| find(&|pair| pair.before == Some(at) && is_visible(pair))).collect();
+    let of_after: Option<Vec<usize>> = after.identity.iter().map(|&at| find(&|pair| pair.after == Some(at) && is_visible(pair))).collect();
+    for key in [of_before, of_after].into_iter().flatten() {
+        if !key.is_empty() {
+            return RowKey::Columns(key);
+        }
+    }
+    RowKey::Content(find(&|pair| {
+        pair.before.is_some_and(|at| before.columns[at].shape.hidden) && pair.after.is_some_and(|at| after.columns[at].shape.hidden)
+    }))
+}

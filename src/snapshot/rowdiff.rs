@@ -1,0 +1,731 @@
+//! Comparing the rows of two tables, at a cost that follows their difference.
+//!
+//! Equal subtrees and equal row groups are dropped by id, unread. Of what remains, groups with the same keys are compared side by
+//! side, cell by cell; all other rows are joined by a 128-bit fingerprint (XXH3) of their keys, or of their whole content
+//! where there is no key, as multisets. Rows are handed over as they stand in their tables: first those only before, then those only
+//! after and the changed ones.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use hashlink::LinkedHashMap;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::changes::{Cell, ColumnPair, Row, RowChange, RowCounts, RowKey, TablePair};
+use super::compare::{CompareError, Objects};
+use super::manifest::{Group, Node, TableManifest};
+use crate::id::ObjectId;
+use crate::value::split_array;
+
+/// The most rows that a group may say it has.
+const GROUP_ROWS_MAX: u64 = 1 << 26;
+
+/// How many bytes of column chunks are kept while rows are joined.
+const CACHE_BYTES_MAX: usize = 96 << 20;
+
+/// Compares the rows of a pair by its key. Hidden row numbers never make a row a changed one.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn diff_rows(
+    pair: &TablePair,
+    before: Option<&TableManifest>,
+    after: Option<&TableManifest>,
+    objects: &dyn Objects,
+    sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
+) -> Result<RowCounts, CompareError> {
+    let mut counts = RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() };
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let is_hidden = |pair: &ColumnPair| {
+                pair.before.is_some_and(|at| before.columns[at].shape.hidden) || pair.after.is_some_and(|at| after.columns[at].shape.hidden)
+            };
+            let compared: Vec<usize> = (0..pair.columns.len())
+                .filter(|&at| {
+                    let columns = &pair.columns[at];
+                    columns.before.is_some() && columns.after.is_some() && !is_hidden(columns)
+                })
+                .collect();
+            let (key, number) = match &pair.key {
+                RowKey::Columns(key) => {
+                    let number =
+                        pair.columns.iter().position(|columns| is_hidden(columns) && columns.before.is_some() && columns.after.is_some());
+                    (Key::Columns(key.clone()), number)
+                }
+                RowKey::Content(number) => (Key::Content, *number),
+            };
+            let cache = Cache::new(objects);
+            let diff = Diff { cache: &cache, before, after, columns: &pair.columns, compared, key, number };
+            let _ = diff.run(&mut counts, sink)?;
+        }
+        (Some(before), None) => {
+            table_rows(before, objects, &mut |row| {
+                counts.removed += 1;
+                sink(RowChange::Removed(row))
+            })?;
+        }
+        (None, Some(after)) => {
+            table_rows(after, objects, &mut |row| {
+                counts.added += 1;
+                sink(RowChange::Added(row))
+            })?;
+        }
+        (None, None) => {}
+    }
+    Ok(counts)
+}
+
+/// Compares two states of a table with the same columns by its locator. Every column counts, hidden row numbers too; the columns
+/// of a change are indexes into the shape.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn diff_exact(
+    from: &TableManifest,
+    to: &TableManifest,
+    objects: &dyn Objects,
+    sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
+) -> Result<RowCounts, CompareError> {
+    let width = from.columns.len().min(to.columns.len());
+    let columns: Vec<ColumnPair> = (0..width).map(|at| ColumnPair { before: Some(at), after: Some(at) }).collect();
+    let mut counts = RowCounts { cells: vec![0; width], ..RowCounts::default() };
+    let cache = Cache::new(objects);
+    let key = Key::Columns(to.locator.clone());
+    let diff = Diff { cache: &cache, before: from, after: to, columns: &columns, compared: (0..width).collect(), key, number: None };
+    let _ = diff.run(&mut counts, sink)?;
+    Ok(counts)
+}
+
+/// Hands over every row of a table, in its order.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn table_rows(
+    manifest: &TableManifest,
+    objects: &dyn Objects,
+    sink: &mut dyn FnMut(Row) -> ControlFlow<()>,
+) -> Result<(), CompareError> {
+    for group in row_groups(manifest, objects)? {
+        let chunks = (0..manifest.columns.len())
+            .map(|column| Chunk::read(manifest, &group, column, objects))
+            .collect::<Result<Vec<_>, CompareError>>()?;
+        for row in 0..rows_of(&group) {
+            if sink(chunks.iter().map(|chunk| chunk.cell(row).into()).collect()).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lists the row groups of a table, in its order.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn row_groups(manifest: &TableManifest, objects: &dyn Objects) -> Result<Vec<Group>, CompareError> {
+    let mut nodes: Vec<ObjectId> = manifest.root.into_iter().collect();
+    let mut groups = Vec::new();
+    for level in (1..=manifest.depth).rev() {
+        let mut below = Vec::new();
+        for id in nodes {
+            match read_node(&id, level, objects)? {
+                Node::Nodes(children) => below.extend(children.into_iter().map(|child| child.node)),
+                Node::Groups(found) => groups.extend(found),
+            }
+        }
+        nodes = below;
+    }
+    Ok(groups)
+}
+
+/// Reads the cells of one column in one row group.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn column_chunk(manifest: &TableManifest, group: &Group, column: usize, objects: &dyn Objects) -> Result<Vec<Cell>, CompareError> {
+    let chunk = Chunk::read(manifest, group, column, objects)?;
+    Ok((0..rows_of(group)).map(|row| chunk.cell(row).into()).collect())
+}
+
+/// Tells whether any row group stores a chunk of a column: whether not all values are the default.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn has_chunk(manifest: &TableManifest, column: usize, objects: &dyn Objects) -> Result<bool, CompareError> {
+    Ok(row_groups(manifest, objects)?.iter().any(|group| group.chunk(column).is_some()))
+}
+
+/// Returns how many percent of the smaller side's first rows have a key that the other side's first rows have too.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn keys_in_common_percent(
+    pair: &TablePair,
+    before: &TableManifest,
+    after: &TableManifest,
+    objects: &dyn Objects,
+) -> Result<u64, CompareError> {
+    let RowKey::Columns(key) = &pair.key else { return Ok(0) };
+    let cache = Cache::new(objects);
+    let diff =
+        Diff { cache: &cache, before, after, columns: &pair.columns, compared: Vec::new(), key: Key::Columns(key.clone()), number: None };
+    let first = |groups: Vec<Group>| groups.into_iter().take(4).collect::<Vec<_>>();
+    let mut from = diff.fingerprints(&first(row_groups(before, objects)?), Which::Before)?;
+    let mut to = diff.fingerprints(&first(row_groups(after, objects)?), Which::After)?;
+    let total = from.len().min(to.len()) as u64;
+    let (pairs, _, _) = join(&mut from, &mut to);
+    Ok(if total == 0 { 0 } else { pairs.len() as u64 * 100 / total })
+}
+
+fn rows_of(group: &Group) -> usize {
+    // What was read from a manifest is at most GROUP_ROWS_MAX.
+    usize::try_from(group.rows).unwrap_or(usize::MAX)
+}
+
+fn read_node(id: &ObjectId, level: u32, objects: &dyn Objects) -> Result<Node, CompareError> {
+    let json = objects.read(id).map_err(CompareError::Read)?;
+    let malformed = |what: String| CompareError::Malformed { id: *id, what };
+    let node: Node = serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
+    match (&node, level) {
+        (Node::Groups(groups), 1) => match groups.iter().find(|group| group.rows > GROUP_ROWS_MAX) {
+            Some(group) => Err(malformed(format!("a group of {} rows", group.rows))),
+            None => Ok(node),
+        },
+        (Node::Nodes(_), 2..) => Ok(node),
+        _ => Err(malformed(format!("it does not belong on level {level}"))),
+    }
+}
+
+/// One column of one row group.
+enum Chunk {
+    Stored { text: String, ends: Vec<(u32, u32)> },
+    Default(String),
+}
+
+impl Chunk {
+    fn read(manifest: &TableManifest, group: &Group, column: usize, objects: &dyn Objects) -> Result<Self, CompareError> {
+        let Some(id) = group.chunk(column) else {
+            return Ok(Self::Default(manifest.columns.get(column).map_or("null", |column| &column.shape.default).to_owned()));
+        };
+        let malformed = |what: String| CompareError::Malformed { id, what };
+        let json = objects.read(&id).map_err(CompareError::Read)?;
+        let text = String::from_utf8(json).map_err(|error| malformed(error.to_string()))?;
+        let cells = split_array(text.as_bytes()).map_err(|error| malformed(error.to_string()))?;
+        if cells.len() as u64 != group.rows {
+            return Err(malformed(format!("{} cells for {} rows", cells.len(), group.rows)));
+        }
+        let start = text.as_ptr() as usize;
+        let ends = cells
+            .iter()
+            .map(|cell| {
+                let from = cell.as_ptr() as usize - start;
+                let range = u32::try_from(from).ok().zip(u32::try_from(from + cell.len()).ok());
+                range.filter(|(from, to)| text.is_char_boundary(*from as usize) && text.is_char_boundary(*to as usize))
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| malformed("its cells cannot be told apart".to_owned()))?;
+        Ok(Self::Stored { text, ends })
+    }
+
+    fn cell(&self, row: usize) -> &str {
+        match self {
+            Self::Stored { text, ends } => ends.get(row).map_or("null", |(from, to)| &text[*from as usize..*to as usize]),
+            Self::Default(json) => json,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Stored { text, ends } => text.len() + ends.len() * 8,
+            Self::Default(_) => 64,
+        }
+    }
+}
+
+/// Chunks that were read lately.
+struct Cache<'a> {
+    objects: &'a dyn Objects,
+    kept: RefCell<(LinkedHashMap<ObjectId, Rc<Chunk>>, usize)>,
+}
+
+impl<'a> Cache<'a> {
+    fn new(objects: &'a dyn Objects) -> Self {
+        Self { objects, kept: RefCell::new((LinkedHashMap::new(), 0)) }
+    }
+
+    fn chunk(&self, manifest: &TableManifest, group: &Group, column: usize) -> Result<Rc<Chunk>, CompareError> {
+        let Some(id) = group.chunk(column) else { return Ok(Rc::new(Chunk::read(manifest, group, column, self.objects)?)) };
+        if let Some(chunk) = self.kept.borrow_mut().0.to_back(&id) {
+            return Ok(Rc::clone(chunk));
+        }
+        let chunk = Rc::new(Chunk::read(manifest, group, column, self.objects)?);
+        let (map, bytes) = &mut *self.kept.borrow_mut();
+        *bytes += chunk.bytes();
+        map.insert(id, Rc::clone(&chunk));
+        while *bytes > CACHE_BYTES_MAX
+            && let Some((_, old)) = map.pop_front()
+        {
+            *bytes -= old.bytes();
+        }
+        Ok(chunk)
+    }
+}
+
+enum Key {
+    /// These pairs of columns.
+    Columns(Vec<usize>),
+    /// All compared columns.
+    Content,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Before,
+    After,
+}
+
+/// What a slot of a group means: a chunk, or the default.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Slot<'a> {
+    Chunk(ObjectId),
+    Default(&'a str),
+}
+
+/// A row's place: its group in a list, and its place there.
+type Place = (u32, u32);
+
+/// A row's fingerprint and place.
+type Mark = (u128, Place);
+
+/// One comparison.
+struct Diff<'a> {
+    cache: &'a Cache<'a>,
+    before: &'a TableManifest,
+    after: &'a TableManifest,
+    columns: &'a [ColumnPair],
+    /// Which pairs of columns make a row a changed one.
+    compared: Vec<usize>,
+    key: Key,
+    /// The pair of hidden row numbers, where they make a row a renumbered one.
+    number: Option<usize>,
+}
+
+impl Diff<'_> {
+    fn manifest(&self, which: Which) -> &TableManifest {
+        match which {
+            Which::Before => self.before,
+            Which::After => self.after,
+        }
+    }
+
+    fn column(&self, which: Which, pair: usize) -> Option<usize> {
+        let pair = self.columns.get(pair)?;
+        match which {
+            Which::Before => pair.before,
+            Which::After => pair.after,
+        }
+    }
+
+    fn run(&self, counts: &mut RowCounts, sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>) -> Result<ControlFlow<()>, CompareError> {
+        let (mut before, mut after) = self.differing_groups()?;
+        if let Some(number) = self.number {
+            self.drop_renumbered(number, &mut before, &mut after, counts)?;
+        }
+        let aligned = self.take_aligned(&mut before, &mut after);
+        let mut from = self.fingerprints(&before, Which::Before)?;
+        let mut to = self.fingerprints(&after, Which::After)?;
+        let (mut pairs, mut only_before, mut only_after) = join(&mut from, &mut to);
+        drop((from, to));
+        if let (Key::Content, Some(number)) = (&self.key, self.number) {
+            for (b, a) in &pairs {
+                let is_same = self.cell(&before, *b, number, Which::Before)? == self.cell(&after, *a, number, Which::After)?;
+                counts.renumbered += u64::from(!is_same);
+            }
+            pairs = self.join_numbers(number, &before, &mut only_before, &after, &mut only_after)?;
+        } else if let Key::Content = self.key {
+            pairs.clear();
+        }
+        only_before.sort_unstable();
+        only_after.sort_unstable();
+        pairs.sort_unstable_by_key(|(_, a)| *a);
+        for place in only_before {
+            counts.removed += 1;
+            if sink(RowChange::Removed(self.row(&before, place, Which::Before)?)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        for (from, to) in &aligned {
+            for row in 0..rows_of(to) {
+                let row = u32::try_from(row).unwrap_or(u32::MAX);
+                if self.pair(counts, sink, std::slice::from_ref(from), (0, row), std::slice::from_ref(to), (0, row))?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        let mut added = only_after.into_iter().peekable();
+        for (b, a) in pairs {
+            while let Some(place) = added.next_if(|place| *place < a) {
+                counts.added += 1;
+                if sink(RowChange::Added(self.row(&after, place, Which::After)?)).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            if self.pair(counts, sink, &before, b, &after, a)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        for place in added {
+            counts.added += 1;
+            if sink(RowChange::Added(self.row(&after, place, Which::After)?)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Compares two rows with the same key.
+    fn pair(
+        &self,
+        counts: &mut RowCounts,
+        sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
+        before: &[Group],
+        b: Place,
+        after: &[Group],
+        a: Place,
+    ) -> Result<ControlFlow<()>, CompareError> {
+        let mut columns = Vec::new();
+        for &pair in &self.compared {
+            if self.slot(&before[b.0 as usize], pair, Which::Before) == self.slot(&after[a.0 as usize], pair, Which::After) && b.1 == a.1 {
+                continue;
+            }
+            if self.cell(before, b, pair, Which::Before)? != self.cell(after, a, pair, Which::After)? {
+                columns.push(pair);
+            }
+        }
+        if columns.is_empty() {
+            if let (Some(number), Key::Columns(_)) = (self.number, &self.key) {
+                let is_same = self.cell(before, b, number, Which::Before)? == self.cell(after, a, number, Which::After)?;
+                counts.renumbered += u64::from(!is_same);
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
+        counts.changed += 1;
+        for &column in &columns {
+            counts.cells[column] += 1;
+        }
+        let before = self.row(before, b, Which::Before)?;
+        let after = self.row(after, a, Which::After)?;
+        Ok(sink(RowChange::Changed { before, after, columns }))
+    }
+
+    fn slot<'g>(&'g self, group: &'g Group, pair: usize, which: Which) -> Option<Slot<'g>> {
+        let column = self.column(which, pair)?;
+        Some(match group.chunk(column) {
+            Some(id) => Slot::Chunk(id),
+            None => Slot::Default(self.manifest(which).columns.get(column).map_or("null", |column| &column.shape.default)),
+        })
+    }
+
+    fn row(&self, groups: &[Group], place: Place, which: Which) -> Result<Row, CompareError> {
+        let manifest = self.manifest(which);
+        let group = &groups[place.0 as usize];
+        (0..manifest.columns.len()).map(|column| Ok(self.cache.chunk(manifest, group, column)?.cell(place.1 as usize).into())).collect()
+    }
+
+    /// Walks both trees from the top and drops what both have; returns the groups that remain.
+    fn differing_groups(&self) -> Result<(Vec<Group>, Vec<Group>), CompareError> {
+        let objects = self.cache.objects;
+        // A node means the same on both sides only where its slots do.
+        let is_positional = self.columns.iter().all(|pair| match (pair.before, pair.after) {
+            (Some(b), Some(a)) => a == b && self.before.columns[b].shape.default == self.after.columns[a].shape.default,
+            _ => true,
+        });
+        let mut nodes: [Vec<ObjectId>; 2] = [Vec::new(), Vec::new()];
+        let mut groups: [Vec<Group>; 2] = [Vec::new(), Vec::new()];
+        let sides = [self.before, self.after];
+        for level in (1..=self.before.depth.max(self.after.depth)).rev() {
+            for (side, nodes) in sides.iter().zip(&mut nodes) {
+                if side.depth == level {
+                    nodes.extend(side.root);
+                }
+            }
+            if is_positional {
+                let [before, after] = &mut nodes;
+                drop_common(before, after, |id| *id);
+            }
+            for (nodes, groups) in nodes.iter_mut().zip(&mut groups) {
+                let mut below = Vec::new();
+                for id in std::mem::take(nodes) {
+                    match read_node(&id, level, objects)? {
+                        Node::Nodes(children) => below.extend(children.into_iter().map(|child| child.node)),
+                        Node::Groups(found) => groups.extend(found),
+                    }
+                }
+                *nodes = below;
+            }
+        }
+        let [mut before, mut after] = groups;
+        let pairs: Vec<usize> = self.compared.iter().copied().chain(self.number).collect();
+        self.drop_common_groups(&mut before, &mut after, &pairs);
+        Ok((before, after))
+    }
+
+    fn drop_common_groups(&self, before: &mut Vec<Group>, after: &mut Vec<Group>, pairs: &[usize]) {
+        let meaning = |group: &Group, which: Which| -> (u64, Vec<Option<Slot<'static>>>, Vec<String>) {
+            // Defaults are told apart by their text; ids by themselves.
+            let mut defaults = Vec::new();
+            let slots = pairs
+                .iter()
+                .map(|&pair| match self.slot(group, pair, which) {
+                    Some(Slot::Chunk(id)) => Some(Slot::Chunk(id)),
+                    Some(Slot::Default(json)) => {
+                        defaults.push(json.to_owned());
+                        Some(Slot::Default(""))
+                    }
+                    None => None,
+                })
+                .collect();
+            (group.rows, slots, defaults)
+        };
+        let mut from: Vec<_> = before.drain(..).map(|group| (meaning(&group, Which::Before), group)).collect();
+        let mut to: Vec<_> = after.drain(..).map(|group| (meaning(&group, Which::After), group)).collect();
+        drop_common(&mut from, &mut to, |(meaning, _)| meaning.clone());
+        before.extend(from.into_iter().map(|(_, group)| group));
+        after.extend(to.into_iter().map(|(_, group)| group));
+    }
+
+    /// Drops groups that are equal but for their row numbers, and counts the rows whose numbers differ.
+    fn drop_renumbered(
+        &self,
+        number: usize,
+        before: &mut Vec<Group>,
+        after: &mut Vec<Group>,
+        counts: &mut RowCounts,
+    ) -> Result<(), CompareError> {
+        let numbers = |group: &Group, which: Which| match self.column(which, number) {
+            Some(column) => column_chunk(self.manifest(which), group, column, self.cache.objects),
+            None => Ok(Vec::new()),
+        };
+        let key = |group: &Group, which: Which| -> Vec<Option<(Option<ObjectId>, String)>> {
+            self.compared
+                .iter()
+                .map(|&pair| {
+                    self.slot(group, pair, which).map(|slot| match slot {
+                        Slot::Chunk(id) => (Some(id), String::new()),
+                        Slot::Default(json) => (None, json.to_owned()),
+                    })
+                })
+                .collect()
+        };
+        let mut known: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, group) in before.iter().enumerate().rev() {
+            known.entry((group.rows, key(group, Which::Before))).or_default().push(at);
+        }
+        let mut dropped = vec![false; before.len()];
+        let mut kept = Vec::new();
+        for group in after.drain(..) {
+            match known.get_mut(&(group.rows, key(&group, Which::After))).and_then(Vec::pop) {
+                None => kept.push(group),
+                Some(at) => {
+                    dropped[at] = true;
+                    let (from, to) = (numbers(&before[at], Which::Before)?, numbers(&group, Which::After)?);
+                    counts.renumbered += from.iter().zip(&to).filter(|(from, to)| from != to).count() as u64;
+                }
+            }
+        }
+        *after = kept;
+        let mut at = 0;
+        before.retain(|_| {
+            at += 1;
+            !dropped[at - 1]
+        });
+        Ok(())
+    }
+
+    /// Takes out the groups that have the same keys, row by row.
+    fn take_aligned(&self, before: &mut Vec<Group>, after: &mut Vec<Group>) -> Vec<(Group, Group)> {
+        let Key::Columns(key) = &self.key else { return Vec::new() };
+        let slots = |group: &Group, which: Which| -> Option<Vec<ObjectId>> {
+            key.iter()
+                .map(|&pair| match self.slot(group, pair, which) {
+                    Some(Slot::Chunk(id)) => Some(id),
+                    _ => None,
+                })
+                .collect()
+        };
+        let mut known: HashMap<Vec<ObjectId>, usize> = HashMap::new();
+        for (at, group) in before.iter().enumerate() {
+            if let Some(slots) = slots(group, Which::Before) {
+                known.insert(slots, at);
+            }
+        }
+        let mut partner: Vec<Option<Group>> = vec![None; before.len()];
+        after.retain(|group| match slots(group, Which::After).and_then(|slots| known.remove(&slots)) {
+            Some(at) if before[at].rows == group.rows => {
+                partner[at] = Some(group.clone());
+                false
+            }
+            _ => true,
+        });
+        let mut aligned = Vec::new();
+        let mut rest = Vec::new();
+        for (group, partner) in before.drain(..).zip(partner) {
+            match partner {
+                Some(other) => aligned.push((group, other)),
+                None => rest.push(group),
+            }
+        }
+        *before = rest;
+        aligned
+    }
+
+    /// Computes the fingerprint of every row's key in these groups.
+    fn fingerprints(&self, groups: &[Group], which: Which) -> Result<Vec<Mark>, CompareError> {
+        let pairs: &[usize] = match &self.key {
+            Key::Columns(key) => key,
+            Key::Content => &self.compared,
+        };
+        let is_retyped: Vec<bool> = pairs.iter().map(|&pair| matches!(self.key, Key::Columns(_)) && self.is_retyped(pair)).collect();
+        let manifest = self.manifest(which);
+        let mut marks = Vec::with_capacity(groups.iter().map(rows_of).sum());
+        for (at, group) in groups.iter().enumerate() {
+            let columns = pairs.iter().filter_map(|&pair| self.column(which, pair));
+            let chunks = columns.map(|column| self.cache.chunk(manifest, group, column)).collect::<Result<Vec<_>, CompareError>>()?;
+            for row in 0..rows_of(group) {
+                let mut hasher = Xxh3Default::new();
+                for (chunk, is_retyped) in chunks.iter().zip(&is_retyped) {
+                    let cell = chunk.cell(row);
+                    hasher.update(if *is_retyped { normal(cell) } else { cell }.as_bytes());
+                    hasher.update(b"\n");
+                }
+                let place = (u32::try_from(at).unwrap_or(u32::MAX), u32::try_from(row).unwrap_or(u32::MAX));
+                marks.push((hasher.digest128(), place));
+            }
+        }
+        Ok(marks)
+    }
+
+    fn is_retyped(&self, pair: usize) -> bool {
+        let declared = |which: Which| {
+            let column = self.column(which, pair)?;
+            self.manifest(which).columns.get(column).map(|column| column.shape.declared_type.to_ascii_lowercase())
+        };
+        declared(Which::Before) != declared(Which::After)
+    }
+
+    /// Pairs what content did not, by row number.
+    fn join_numbers(
+        &self,
+        number: usize,
+        before: &[Group],
+        only_before: &mut Vec<Place>,
+        after: &[Group],
+        only_after: &mut Vec<Place>,
+    ) -> Result<Vec<(Place, Place)>, CompareError> {
+        let mut marks: [Vec<Mark>; 2] = [Vec::new(), Vec::new()];
+        let sides = [(before, &*only_before, Which::Before), (after, &*only_after, Which::After)];
+        for ((groups, places, which), marks) in sides.into_iter().zip(&mut marks) {
+            for &place in places {
+                let cell = self.cell(groups, place, number, which)?;
+                marks.push((xxhash_rust::xxh3::xxh3_128(cell.text().as_bytes()), place));
+            }
+        }
+        let [from, to] = &mut marks;
+        let (pairs, before, after) = join(from, to);
+        (*only_before, *only_after) = (before, after);
+        Ok(pairs)
+    }
+
+    fn cell(&self, groups: &[Group], place: Place, pair: usize, which: Which) -> Result<CellRef, CompareError> {
+        let column = self.column(which, pair).unwrap_or(usize::MAX);
+        let chunk = self.cache.chunk(self.manifest(which), &groups[place.0 as usize], column)?;
+        Ok(CellRef { chunk, row: place.1 as usize })
+    }
+}
+
+/// A cell in its chunk.
+struct CellRef {
+    chunk: Rc<Chunk>,
+    row: usize,
+}
+
+impl CellRef {
+    fn text(&self) -> &str {
+        self.chunk.cell(self.row)
+    }
+}
+
+impl PartialEq for CellRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+/// Returns what a key cell says, whatever its type: `5`, `5.0` and `"5"` are one.
+fn normal(cell: &str) -> &str {
+    match cell.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => inner,
+        None => cell.strip_suffix(".0").unwrap_or(cell),
+    }
+}
+
+/// Removes from both lists what both have, as often as both have it.
+fn drop_common<T, K: Hash + Eq>(before: &mut Vec<T>, after: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut counts: HashMap<K, (u32, u32)> = HashMap::new();
+    for item in &*before {
+        counts.entry(key(item)).or_default().0 += 1;
+    }
+    for item in &*after {
+        counts.entry(key(item)).or_default().1 += 1;
+    }
+    for (from, to) in counts.values_mut() {
+        let common = (*from).min(*to);
+        (*from, *to) = (common, common);
+    }
+    let keep = |left: &mut u32| {
+        let is_kept = *left == 0;
+        *left = left.saturating_sub(1);
+        is_kept
+    };
+    before.retain(|item| counts.get_mut(&key(item)).is_none_or(|left| keep(&mut left.0)));
+    after.retain(|item| counts.get_mut(&key(item)).is_none_or(|left| keep(&mut left.1)));
+}
+
+/// Pairs rows of equal fingerprints, in the order of their places; returns the pairs, and what is left on each side.
+fn join(before: &mut [Mark], after: &mut [Mark]) -> (Vec<(Place, Place)>, Vec<Place>, Vec<Place>) {
+    before.sort_unstable();
+    after.sort_unstable();
+    let (mut pairs, mut only_before, mut only_after) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut b, mut a) = (0, 0);
+    loop {
+        match (before.get(b), after.get(a)) {
+            (Some((from, place)), Some((to, other))) => match from.cmp(to) {
+                std::cmp::Ordering::Equal => {
+                    pairs.push((*place, *other));
+                    b += 1;
+                    a += 1;
+                }
+                std::cmp::Ordering::Less => {
+                    only_before.push(*place);
+                    b += 1;
+                }
+                std::cmp::Ordering::Greater => {
+                    only_after.push(*other);
+                    a += 1;
+                }
+            },
+            (Some((_, place)), None) => {
+                only_before.push(*place);
+                b += 1;
+            }
+            (None, Some((_, other))) => {
+                only_after.push(*other);
+                a += 1;
+            }
+            (None, None) => return (pairs, only_before, only_after),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The operation log: a chain of lines, each with its own hash and that of the line before. `src/store.rs` specifies a line.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::StoreError;
+use crate::durable;
+use crate::id::ObjectId;
+
+/// The hash before the first entry.
+const NOTHING: ObjectId = ObjectId([0; 32]);
+
+/// The longest log that is read.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// An entry of the operation log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogEntry {
+    /// Its place, counted from 0.
+    pub index: u64,
+    /// Its hash.
+    pub id: ObjectId,
+    /// What it says.
+    pub body: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Link {
+    prev: ObjectId,
+    n: u64,
+    op: Value,
+}
+
+/// What was found in a log's bytes.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The entries up to the first damage.
+    pub entries: Vec<LogEntry>,
+    /// Where the whole lines end: what follows was never reported as written.
+    pub whole_bytes: u64,
+    /// What is wrong, and in which line, counted from 1.
+    pub damage: Option<(usize, String)>,
+}
+
+/// Reads a log; none is an empty one.
+///
+/// # Errors
+/// What the system says. Damage is no error.
+pub fn read(path: &Path) -> io::Result<Reading> {
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > LOG_BYTES_MAX => return Err(io::Error::other("the operation log is too long")),
+        Ok(_) => fs::read(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(parse(&bytes))
+}
+
+fn parse(bytes: &[u8]) -> Reading {
+    let mut reading = Reading::default();
+    let mut prev = NOTHING;
+    for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            // A line that only lacks its end was torn by a crash; one that ends in something else was changed.
+            if line.split_last().is_some_and(|(_, rest)| decode(rest).is_ok()) && decode(line).is_err() {
+                reading.damage.get_or_insert((at + 1, "its end is damaged".to_owned()));
+            }
+            break;
+        };
+        reading.whole_bytes += line.len() as u64 + 1;
+        if reading.damage.is_some() {
+            continue;
+        }
+        let checked = decode(line).and_then(|(id, link)| {
+            if link.prev != prev {
+                return Err("it does not follow the line before".to_owned());
+            }
+            if link.n != reading.entries.len() as u64 {
+                return Err(format!("it is number {}, not {}", link.n, reading.entries.len()));
+            }
+            Ok(LogEntry { index: link.n, id, body: link.op })
+        });
+        match checked {
+            Ok(entry) => {
+                prev = entry.id;
+                reading.entries.push(entry);
+            }
+            Err(what) => reading.damage = Some((at + 1, what)),
+        }
+    }
+    reading
+}
+
+/// Takes a line apart: `{"id":"…",` and then the link's JSON without its opening brace.
+fn decode(line: &[u8]) -> Result<(ObjectId, Link), String> {
+    let malformed = || "it is not an entry of the log".to_owned();
+    let rest = line.strip_prefix(b"{\"id\":\"").ok_or_else(malformed)?;
+    let (digits, rest) = rest.split_at_checked(64).ok_or_else(malformed)?;
+    let rest = rest.strip_prefix(b"\",").ok_or_else(malformed)?;
+    let id: ObjectId = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or_else(malformed)?;
+    let body = [b"{", rest].concat();
+    if ObjectId::of(&body) != id {
+        return Err("its hash does not fit".to_owned());
+    }
+    Ok((id, serde_json::from_slice(&body).map_err(|error| error.to_string())?))
+}
+
+fn encode(link: &Link) -> (ObjectId, Vec<u8>) {
+    let body = serde_json::to_vec(link).expect("a link has string keys and no failing serializer");
+    let id = ObjectId::of(&body);
+    let mut line = format!("{{\"id\":\"{id}\",").into_bytes();
+    line.extend_from_slice(&body[1..]);
+    line.push(b'\n');
+    (id, line)
+}
+
+/// Appends an entry durably; a torn end is cut off first. A log that is damaged is not continued.
+///
+/// # Errors
+/// [`StoreError::Log`], [`StoreError::Io`].
+pub fn append(path: &Path, body: Value) -> Result<LogEntry, StoreError> {
+    let reading = read(path).map_err(|source| StoreError::io("reading", path, source))?;
+    if let Some((line, what)) = reading.damage {
+        return Err(StoreError::Log { path: path.to_owned(), line, what });
+    }
+    let prev = reading.entries.last().map_or(NOTHING, |entry| entry.id);
+    let link = Link { prev, n: reading.entries.len() as u64, op: body };
+    let (id, line) = encode(&link);
+    durable::append_at(path, reading.whole_bytes, &line).map_err(|source| StoreError::io("writing", path, source))?;
+    Ok(LogEntry { index: link.n, id, body: link.op })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn log() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut prev = NOTHING;
+        for n in 0..3 {
+            let (id, line) = encode(&Link { prev, n, op: json!({ "what": n }) });
+            bytes.extend_from_slice(&line);
+            prev = id;
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_log_reads_back() {
+        let reading = parse(&log());
+        assert_eq!(reading.damage, None);
+        assert_eq!(reading.entries.iter().map(|entry| entry.body["what"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+        assert_eq!(reading.whole_bytes, log().len() as u64);
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let whole = log();
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(parse(&flipped).damage.is_some(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_off_and_a_missing_line_is_noticed() {
+        let whole = log();
+        let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        for cut in lines[0].len() + lines[1].len() + 1..whole.len() {
+            let reading = parse(&whole[..cut]);
+            assert_eq!((reading.damage, reading.entries.len()), (None, 2), "cut at {cut}");
+            assert_eq!(reading.whole_bytes, (lines[0].len() + lines[1].len()) as u64);
+        }
+        let without_second = [lines[0], lines[2]].concat();
+        assert_eq!(parse(&without_second).damage.map(|(line, _)| line), Some(2));
+        let exchanged = [lines[1], lines[0]].concat();
+        assert!(parse(&exchanged).damage.is_some());
+    }
+
+    #[test]
+    fn appending_goes_on_after_a_torn_end_and_refuses_damage() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ops.jsonl");
+        for what in 0..3 {
+            append(&path, json!({ "what": what })).expect("appended");
+        }
+        let mut bytes = fs::read(&path).expect("the log");
+        bytes.extend_from_slice(b"{\"id\":\"torn");
+        fs::write(&path, &bytes).expect("torn");
+        assert_eq!(append(&path, json!({})).expect("appended").index, 3);
+        assert_eq!(read(&path).expect("read").entries.len(), 4);
+        bytes[80] ^= 1;
+        fs::write(&path, &bytes).expect("damaged");
+        assert!(matches!(append(&path, json!({})), Err(StoreError::Log { line: 1, .. })));
+    }
+}

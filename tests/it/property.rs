@@ -1,0 +1,260 @@
+//! Random schemas, rows and migrations: a rollback restores the same ids and the same database, a patch turns one state into the
+//! other. Seeds are printed; `DBELAY_TEST_CASES` sets how many cases are tried, `DBELAY_TEST_SEED` the first.
+
+use crate::oracle;
+use crate::sandbox::Sandbox;
+
+/// A small generator (xorshift64*), so that a seed means the same case for ever.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        random.next();
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 11) % limit
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[usize::try_from(self.below(items.len() as u64)).unwrap()]
+    }
+}
+
+struct Table {
+    name: String,
+    columns: Vec<String>,
+}
+
+/// Writes a literal of any kind.
+fn literal(random: &mut Random) -> String {
+    match random.below(14) {
+        0 => "NULL".into(),
+        1 => "9223372036854775807".into(),
+        2 => "-9223372036854775807 - 1".into(),
+        3 => "-0.0".into(),
+        4 => "1e308".into(),
+        5 => "9e999".into(),
+        6 => "X'00ff10'".into(),
+        7 => "CAST(X'ff00fe' AS TEXT)".into(),
+        8 => "'nul' || char(0) || 'inside'".into(),
+        9 => "'it''s \"quoted\" 😀'".into(),
+        10 => "'007'".into(),
+        11 => format!("'{}'", "x".repeat(usize::try_from(random.below(300)).unwrap())),
+        12 => format!("{}.5", random.below(1000)),
+        _ => random.below(1_000_000).to_string(),
+    }
+}
+
+fn create_table(random: &mut Random, index: u64, parents: &[Table]) -> (Table, String) {
+    let odd = ["plain", "with space", "quo\"te", "select", "Ünïcode", "rowid"];
+    let name = format!("t{index} {}", random.pick(&odd[..5]));
+    let types = ["INTEGER", "TEXT", "REAL", "BLOB", "NUMERIC", "", "VARCHAR(20)", "BOOLEAN"];
+    let mut columns = Vec::new();
+    let mut parts = Vec::new();
+    let key = random.below(6);
+    match key {
+        0 => parts.push("id INTEGER PRIMARY KEY".to_owned()),
+        1 => parts.push("id INTEGER PRIMARY KEY AUTOINCREMENT".to_owned()),
+        2 => parts.push("id TEXT PRIMARY KEY".to_owned()),
+        3 => parts.push("id BLOB NOT NULL".to_owned()),
+        _ => parts.push("id".to_owned()),
+    }
+    columns.push("id".to_owned());
+    for at in 0..=random.below(4) {
+        let column = format!("c{at} {}", random.pick(&odd));
+        let mut part = format!("\"{}\" {}", column.replace('"', "\"\""), random.pick(&types));
+        if random.chance(30) {
+            part.push_str(&format!(" DEFAULT {}", random.pick(&["5", "'x'", "NULL", "CURRENT_TIMESTAMP", "-1.5", "(1+1)"])));
+        }
+        if random.chance(10) {
+            part.push_str(" COLLATE NOCASE");
+        }
+        if random.chance(8) {
+            part.push_str(" UNIQUE");
+        }
+        parts.push(part);
+        columns.push(column);
+    }
+    if random.chance(20) {
+        parts.push("g AS (length(id)) VIRTUAL".to_owned());
+    }
+    if random.chance(20) {
+        parts.push("s AS (typeof(id)) STORED".to_owned());
+    }
+    if key == 3 {
+        parts.push("PRIMARY KEY(id)".to_owned());
+    }
+    if let (true, Some(parent)) = (random.chance(40), parents.last()) {
+        let quoted = parent.name.replace('"', "\"\"");
+        let action = random.pick(&["CASCADE", "SET NULL", "NO ACTION"]);
+        parts.push(format!("FOREIGN KEY(id) REFERENCES \"{quoted}\"(id) ON DELETE {action}"));
+    }
+    let tail = if key == 3 && random.chance(60) { " WITHOUT ROWID" } else { "" };
+    let sql = format!("CREATE TABLE \"{}\"({}){tail}", name.replace('"', "\"\""), parts.join(", "));
+    (Table { name, columns }, sql)
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Makes statements that build a database. Each may fail; that is part of the game.
+fn build(random: &mut Random) -> (Vec<Table>, Vec<String>) {
+    let mut tables = Vec::new();
+    let mut statements = vec![];
+    if random.chance(15) {
+        statements.push("PRAGMA encoding='UTF-16le'".to_owned());
+    }
+    if random.chance(30) {
+        statements.push(format!("PRAGMA page_size={}", random.pick(&[512, 1024, 8192])));
+    }
+    for index in 0..=random.below(3) {
+        let (table, sql) = create_table(random, index, &tables);
+        statements.push(sql);
+        tables.push(table);
+    }
+    for table in &tables {
+        let name = quote(&table.name);
+        let column = quote(random.pick(&table.columns));
+        if random.chance(40) {
+            statements.push(format!("CREATE INDEX {} ON {name}({column})", quote(&format!("i {}", table.name))));
+        }
+        if random.chance(20) {
+            statements.push(format!(
+                "CREATE INDEX {} ON {name}(lower({column})) WHERE {column} IS NOT NULL",
+                quote(&format!("p {}", table.name))
+            ));
+        }
+        if random.chance(30) {
+            statements.push(format!("CREATE VIEW {} AS SELECT * FROM {name}", quote(&format!("v {}", table.name))));
+        }
+        if random.chance(30) {
+            let trigger = quote(&format!("tr {}", table.name));
+            statements.push(format!("CREATE TRIGGER {trigger} AFTER DELETE ON {name} BEGIN INSERT INTO log(what) VALUES('gone'); END"));
+        }
+    }
+    if random.chance(60) {
+        statements.push("CREATE TABLE log(what TEXT, at DEFAULT 7)".to_owned());
+    }
+    if random.chance(25) {
+        statements.push("CREATE VIRTUAL TABLE docs USING fts5(title, body)".to_owned());
+        statements.push("INSERT INTO docs VALUES('hello','world of words'),('second','row')".to_owned());
+    }
+    if random.chance(30) {
+        statements.push(format!("PRAGMA user_version={}", random.below(1000)));
+    }
+    for table in &tables {
+        statements.extend(inserts(random, table, 12));
+    }
+    if random.chance(30) {
+        statements.push("ANALYZE".to_owned());
+    }
+    (tables, statements)
+}
+
+fn inserts(random: &mut Random, table: &Table, most: u64) -> Vec<String> {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(column)).collect();
+    (0..random.below(most))
+        .map(|_| {
+            let values: Vec<String> = table.columns.iter().map(|_| literal(random)).collect();
+            format!("INSERT OR IGNORE INTO {}({}) VALUES({})", quote(&table.name), names.join(","), values.join(","))
+        })
+        .collect()
+}
+
+/// Makes statements that change a database.
+fn change(random: &mut Random, tables: &[Table]) -> Vec<String> {
+    let mut statements = Vec::new();
+    for _ in 0..=random.below(6) {
+        let table = random.pick(tables);
+        let name = quote(&table.name);
+        let column = quote(random.pick(&table.columns));
+        match random.below(16) {
+            0 => statements.push(format!("DELETE FROM {name} WHERE rowid % 3 = 0")),
+            1 | 2 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {}", literal(random))),
+            3 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {} WHERE rowid % 2 = 1", literal(random))),
+            4 => statements.push(format!("DROP TABLE {name}")),
+            5 => statements.push(format!("ALTER TABLE {name} ADD COLUMN \"added {}\" TEXT DEFAULT 'd'", random.below(100))),
+            6 => statements.push(format!("ALTER TABLE {name} RENAME TO \"renamed {}\"", random.below(100))),
+            7 => statements.push(format!("ALTER TABLE {name} RENAME COLUMN {column} TO \"moved {}\"", random.below(100))),
+            8 => statements.push(format!("ALTER TABLE {name} DROP COLUMN {column}")),
+            9 => {
+                statements.push(format!("CREATE TABLE rebuilt AS SELECT * FROM {name}"));
+                statements.push(format!("DROP TABLE {name}"));
+                statements.push(format!("ALTER TABLE rebuilt RENAME TO {name}"));
+            }
+            10 => statements.push(format!("CREATE INDEX \"new {}\" ON {name}({column})", random.below(100))),
+            11 => statements.push("CREATE TABLE fresh(id INTEGER PRIMARY KEY AUTOINCREMENT, x); INSERT INTO fresh(x) VALUES(1)".to_owned()),
+            12 => statements.push(
+                random
+                    .pick(&["VACUUM", "ANALYZE", "REINDEX", "PRAGMA user_version=4711", "DELETE FROM docs", "DROP TABLE docs"])
+                    .to_string(),
+            ),
+            13 => statements.push(format!("CREATE VIEW \"view {}\" AS SELECT 1 FROM {name}", random.below(100))),
+            _ => statements.extend(inserts(random, table, 8)),
+        }
+    }
+    statements
+}
+
+fn run_all(sandbox: &Sandbox, statements: &[String]) {
+    let connection = sandbox.connect();
+    connection.set_prepared_statement_cache_capacity(0);
+    for statement in statements {
+        // A statement that does not fit the schema it meets is skipped: the state is whatever it is.
+        let _ = connection.execute_batch(statement);
+    }
+}
+
+#[test]
+fn rollback_undo_and_patches_are_exact_on_random_databases() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("DBELAY_TEST_SEED").unwrap_or(1);
+    for seed in first..first + number("DBELAY_TEST_CASES").unwrap_or(25) {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let sandbox = Sandbox::new();
+        let (tables, statements) = build(&mut random);
+        run_all(&sandbox, &statements);
+        sandbox.sql("CREATE TABLE IF NOT EXISTS always(x); INSERT INTO always VALUES(1)");
+        let before = sandbox.copy_db("before.db");
+        sandbox.dbelay(&["snapshot", "--tag", "a"]).exits(0);
+        run_all(&sandbox, &change(&mut random, &tables));
+        let after = sandbox.copy_db("after.db");
+
+        let forward = sandbox.dbelay(&["diff", "a", "live", "--format", "sql"]).exits(0).stdout;
+        let backward = sandbox.dbelay(&["diff", "a", "live", "--format", "sql", "--reverse"]).exits(0).stdout;
+        for (from, patch, to) in [(&before, &forward, &after), (&after, &backward, &before)] {
+            let patched = sandbox.path("patched.db");
+            crate::sandbox::copy_database(from, &patched);
+            let connection = rusqlite::Connection::open(&patched).unwrap();
+            connection.execute_batch(patch).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{patch}"));
+            drop(connection);
+            oracle::assert_same(to, &patched);
+        }
+
+        sandbox.dbelay(&["rollback", "a", "--yes"]).exits(0);
+        oracle::assert_same(&before, &sandbox.db());
+        sandbox.dbelay(&["undo", "--yes"]).exits(0);
+        oracle::assert_same(&after, &sandbox.db());
+        sandbox.dbelay(&["redo", "--yes"]).exits(0);
+        oracle::assert_same(&before, &sandbox.db());
+        sandbox.dbelay(&["restore", "a", "--to", "restored.db"]).exits(0);
+        oracle::assert_same(&before, &sandbox.path("restored.db"));
+        sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+    }
+}
