@@ -120,7 +120,6 @@ pub enum When {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "each command is described by its own arguments")]
 pub enum Command {
     Init(init::Args),
     Demo(demo::Args),
@@ -172,8 +171,6 @@ pub struct Environment {
     pub stdout_terminal: bool,
     /// Whether standard error is a terminal.
     pub stderr_terminal: bool,
-    /// How many columns a line may have.
-    pub width: usize,
 }
 
 impl Environment {
@@ -197,11 +194,6 @@ impl Context {
     /// Returns the time.
     pub fn now(&self) -> DateTime<Utc> {
         (self.environment.now)()
-    }
-
-    /// Returns where the library's progress goes.
-    pub fn progress(&self) -> progress::Bars<'_> {
-        progress::Bars::new(&self.output)
     }
 }
 

@@ -29,19 +29,6 @@ fn environment() -> Environment {
         stdin_terminal: std::io::stdin().is_terminal(),
         stdout_terminal: std::io::stdout().is_terminal(),
         stderr_terminal: std::io::stderr().is_terminal(),
-        width: width(&vars),
         vars,
     }
-}
-
-/// Returns how many columns a line may have: the terminal's, else what `COLUMNS` says, else 80.
-fn width(vars: &BTreeMap<String, String>) -> usize {
-    #[cfg(unix)]
-    for size in [rustix::termios::tcgetwinsize(std::io::stdout()), rustix::termios::tcgetwinsize(std::io::stderr())] {
-        match size {
-            Ok(size) if size.ws_col > 0 => return size.ws_col.into(),
-            _ => {}
-        }
-    }
-    vars.get("COLUMNS").and_then(|text| text.parse().ok()).filter(|&width| width > 0).unwrap_or(80)
 }

@@ -1,12 +1,30 @@
 //! `dbelay cat`: the rows of a table in a snapshot.
 
-use super::{CliError, Context, Exit};
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use dbelay::engine::sqlite::script::literal;
+use dbelay::id::ObjectId;
+use dbelay::ops::OpError;
+use dbelay::ops::compare;
+use dbelay::render::{self, csv};
+use dbelay::rows::TableShape;
+use dbelay::snapshot::changes::Row;
+use dbelay::snapshot::manifest::TableManifest;
+use dbelay::snapshot::rowdiff;
+use dbelay::snapshot::select::Target;
+use dbelay::store::BatchMode;
+
+use super::diff::values;
+use super::output::Out;
+use super::project::{Need, Project};
+use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay cat HEAD users
   dbelay cat pre users --key 1042
-  dbelay cat HEAD users --format csv > users.csv";
+  dbelay cat HEAD users --format sql > users.sql";
 
 /// Print the rows of a table in a snapshot
 #[derive(Debug, clap::Args)]
@@ -18,13 +36,13 @@ pub struct Args {
     /// Which table
     #[arg(required_unless_present = "object")]
     pub table: Option<String>,
-    /// Only the row with this primary key
+    /// Only the row with this primary key; the parts of a longer key between commas
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// In which form
+    /// In which form [default: csv, or json with --json]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Print the raw JSON bytes of an object of the store instead
+    /// Print the raw JSON bytes of an object of the store instead; `sha256sum` of them is its id
     #[arg(long, value_name = "ID", hide = true, conflicts_with_all = ["snapshot", "table", "key", "format"])]
     pub object: Option<String>,
 }
@@ -32,7 +50,7 @@ pub struct Args {
 /// The form of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One JSON array of objects
+    /// One JSON document
     Json,
     /// One JSON object a line
     Jsonl,
@@ -43,6 +61,147 @@ pub enum Format {
 }
 
 /// Runs the command.
-pub fn run(_args: &Args, _cx: &Context) -> Result<Exit, CliError> {
-    Err(CliError::usage("`dbelay cat` is missing"))
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    if let Some(digits) = &args.object {
+        return object(&project, digits);
+    }
+    let format = match (args.format, cx.output.is_json()) {
+        (None | Some(Format::Json), true) => Format::Json,
+        (Some(_), true) => return Err(CliError::usage("`--json` and another `--format` cannot be had together")),
+        (format, false) => format.unwrap_or(Format::Csv),
+    };
+    let (Some(snapshot), Some(table)) = (&args.snapshot, &args.table) else {
+        return Err(CliError::usage("name a snapshot and a table"));
+    };
+    let state = match project.select(snapshot)? {
+        Target::Snapshot(id) => project.load(id)?.1,
+        Target::Live => project.with(|session| Ok(compare::live(session, None, BatchMode::Scratch)?))?,
+    };
+    let by_name = |same: &dyn Fn(&str) -> bool| state.tables.iter().find(|(_, manifest)| same(&manifest.name));
+    let found = by_name(&|name| name == table).or_else(|| by_name(&|name| name.eq_ignore_ascii_case(table)));
+    let Some((_, manifest)) = found else { return Err(OpError::NoTable(table.clone(), format!("snapshot `{snapshot}`")).into()) };
+    let shape = manifest.shape();
+    let mut writer =
+        Writer { format, shape: &shape, out: if format == Format::Json { cx.output.document() } else { cx.output.out() }, rows: 0 };
+    writer.begin()?;
+    match &args.key {
+        Some(key) => {
+            let Some(row) = find_row(&project, manifest, key)? else {
+                let message = format!("there is no row with the key {key} in table `{}` of {snapshot}", manifest.name);
+                return Err(CliError::new(ErrorKind::NotFound, message)
+                    .hint(format_args!("`dbelay log {} {key}` tells when it changed", manifest.name)));
+            };
+            writer.row(&project, &row)?;
+        }
+        None => {
+            let mut failed = None;
+            rowdiff::table_rows(manifest, &project.store, &mut |row| match writer.row(&project, &row) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    }
+    writer.end()?;
+    Ok(Exit::DONE)
+}
+
+/// Finds the row with a key, given as text; the parts of a longer key stand between commas.
+pub fn find_row(project: &Project<'_>, manifest: &TableManifest, key: &str) -> Result<Option<Row>, CliError> {
+    if manifest.identity.is_empty() {
+        return Err(CliError::usage(format_args!("table `{}` has no key", manifest.name)));
+    }
+    let parts: Vec<&str> = if manifest.identity.len() == 1 { vec![key] } else { key.split(',').map(str::trim).collect() };
+    if parts.len() != manifest.identity.len() {
+        let names: Vec<&str> = manifest.identity.iter().map(|&at| manifest.columns[at].shape.name.as_str()).collect();
+        return Err(CliError::usage(format_args!("the key of `{}` has {} parts: {}", manifest.name, names.len(), names.join(","))));
+    }
+    for group in rowdiff::row_groups(manifest, &project.store)? {
+        let mut candidates: Vec<usize> = (0..usize::try_from(group.rows)?).collect();
+        for (&column, part) in manifest.identity.iter().zip(&parts) {
+            let cells = rowdiff::column_chunk(manifest, &group, column, &project.store)?;
+            candidates.retain(|&row| cells.get(row).is_some_and(|cell| &**cell != "null" && render::plain_cell(cell) == *part));
+        }
+        if let Some(&row) = candidates.first() {
+            let cell = |column| Ok(rowdiff::column_chunk(manifest, &group, column, &project.store)?.swap_remove(row));
+            return (0..manifest.columns.len()).map(cell).collect::<Result<_, CliError>>().map(Some);
+        }
+    }
+    Ok(None)
+}
+
+struct Writer<'a> {
+    format: Format,
+    shape: &'a TableShape,
+    out: Out,
+    rows: u64,
+}
+
+impl Writer<'_> {
+    fn shown(&self) -> Vec<usize> {
+        (0..self.shape.columns.len()).filter(|&column| render::is_shown(self.shape, column)).collect()
+    }
+
+    fn begin(&mut self) -> Result<(), CliError> {
+        match self.format {
+            Format::Json => write!(self.out, "{{\"schema_version\":1,\"table\":{},\"rows\":[", render::string(&self.shape.name))?,
+            Format::Csv => {
+                let mut line = String::new();
+                csv::line(&mut line, self.shown().into_iter().map(|column| &self.shape.columns[column].name));
+                self.out.write_all(line.as_bytes())?;
+            }
+            Format::Jsonl | Format::Sql => {}
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, project: &Project<'_>, row: &Row) -> Result<(), CliError> {
+        match self.format {
+            Format::Json => {
+                let comma = if self.rows > 0 { "," } else { "" };
+                write!(self.out, "{comma}\n{}", render::row_object(self.shape, row))?;
+            }
+            Format::Jsonl => writeln!(self.out, "{}", render::row_object(self.shape, row))?,
+            Format::Csv => {
+                let cells = values(project, row)?;
+                let mut line = String::new();
+                csv::line(&mut line, self.shown().into_iter().map(|column| render::plain_cell(&cells[column].to_json())));
+                self.out.write_all(line.as_bytes())?;
+            }
+            Format::Sql => {
+                let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+                let cells = values(project, row)?;
+                let names: Vec<String> = self.shape.columns.iter().map(|column| quote(&column.name)).collect();
+                let literals: Vec<String> = cells.iter().map(literal).collect();
+                writeln!(self.out, "INSERT INTO {}({}) VALUES({});", quote(&self.shape.name), names.join(","), literals.join(","))?;
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), CliError> {
+        if self.format == Format::Json {
+            self.out.write_all(b"\n]}\n")?;
+        }
+        Ok(self.out.finish()?)
+    }
+}
+
+fn object(project: &Project<'_>, digits: &str) -> Result<Exit, CliError> {
+    let id: ObjectId = match project.store.find(digits).as_slice() {
+        [id] if digits.len() >= 4 => *id,
+        [] => return Err(CliError::new(ErrorKind::NotFound, format_args!("there is no object `{digits}`"))),
+        _ => return Err(CliError::usage(format_args!("`{digits}` names several objects")).hint("write more digits")),
+    };
+    let mut out = project.cx.output.document();
+    out.write_all(&project.store.get(&id)?)?;
+    out.finish()?;
+    Ok(Exit::DONE)
 }

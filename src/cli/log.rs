@@ -1,5 +1,18 @@
-//! `dbelay log`: snapshots, newest first; of one table; of one row.
+//! `dbelay log`: snapshots, newest first.
 
+use std::collections::HashMap;
+use std::io::Write;
+
+use dbelay::id::ObjectId;
+use dbelay::ops::capture;
+use dbelay::render::text;
+use dbelay::snapshot::manifest::{Snapshot, SnapshotKind};
+use serde_json::{Value, json};
+
+use super::cat::find_row;
+use super::output::{DIM, GOOD, Out};
+use super::project::{self, Need, Project};
+use super::time::{age, counted, stamp};
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
@@ -25,6 +38,121 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(_args: &Args, _cx: &Context) -> Result<Exit, CliError> {
-    Err(CliError::usage("`dbelay log` is missing"))
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    let source = project.source().ok();
+    let mut snapshots: Vec<(ObjectId, Snapshot)> = capture::snapshots(&project.store)?
+        .into_iter()
+        .filter(|(_, snapshot)| source.as_ref().is_none_or(|source| snapshot.source == *source))
+        .collect();
+    if let Some(table) = &args.table {
+        snapshots = changed(&project, snapshots, table, args.key.as_deref())?;
+    }
+    snapshots.reverse();
+    snapshots.truncate(args.number.unwrap_or(usize::MAX));
+    let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
+    for (name, id) in project.store.tags()? {
+        tags.entry(id).or_default().push(name);
+    }
+    let tags = |id: &ObjectId| tags.get(id).cloned().unwrap_or_default();
+    if cx.output.is_json() {
+        let list: Vec<Value> = snapshots.iter().map(|(id, snapshot)| document(id, snapshot, &tags(id))).collect();
+        cx.output.json(&json!({ "snapshots": list }))?;
+        return Ok(Exit::DONE);
+    }
+    if snapshots.is_empty() {
+        cx.output.say("no snapshots");
+    }
+    let mut out = cx.output.paged();
+    for (id, snapshot) in &snapshots {
+        write_entry(&mut out, cx, id, snapshot, &tags(id), args.oneline)?;
+    }
+    out.finish()?;
+    Ok(Exit::DONE)
+}
+
+/// Keeps the snapshots in which a table, or a row of it, is not what it was in the one before.
+fn changed(
+    project: &Project<'_>,
+    snapshots: Vec<(ObjectId, Snapshot)>,
+    table: &str,
+    key: Option<&str>,
+) -> Result<Vec<(ObjectId, Snapshot)>, CliError> {
+    let mut kept = Vec::new();
+    let mut before: Option<(Option<ObjectId>, Option<String>)> = None;
+    let mut is_known = false;
+    for (id, snapshot) in snapshots {
+        let entry = snapshot.tables.iter().find(|entry| entry.name.eq_ignore_ascii_case(table));
+        is_known |= entry.is_some();
+        let manifest = entry.map(|entry| entry.manifest);
+        let now = match (&before, key, manifest) {
+            (Some((known, row)), Some(_), Some(_)) if *known == manifest => (manifest, row.clone()),
+            (_, Some(key), Some(id)) => {
+                let read = serde_json::from_slice(&project.store.get(&id)?)?;
+                (manifest, find_row(project, &read, key)?.map(|row| row.join(",")))
+            }
+            _ => (manifest, None),
+        };
+        let differs = match (&before, key) {
+            (None, None) => now.0.is_some(),
+            (None, Some(_)) => now.1.is_some(),
+            (Some(before), None) => before.0 != now.0,
+            (Some(before), Some(_)) => before.1 != now.1,
+        };
+        if differs {
+            kept.push((id, snapshot));
+        }
+        before = Some(now);
+    }
+    if !is_known {
+        return Err(dbelay::ops::OpError::NoTable(table.to_owned(), "any snapshot".to_owned()).into());
+    }
+    Ok(kept)
+}
+
+/// Returns a kind's word.
+pub fn kind(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Manual => "manual",
+        SnapshotKind::Pre => "pre",
+        SnapshotKind::Post => "post",
+        SnapshotKind::Failed => "failed",
+        SnapshotKind::Safety => "safety",
+        SnapshotKind::Restored => "restored",
+    }
+}
+
+/// Describes a snapshot for programs.
+pub fn document(id: &ObjectId, snapshot: &Snapshot, tags: &[String]) -> Value {
+    let rows: u64 = snapshot.tables.iter().map(|table| table.rows).sum();
+    json!({
+        "id": id, "time": snapshot.time, "kind": snapshot.kind, "message": snapshot.message, "parent": snapshot.parent, "tags": tags,
+        "source": snapshot.source, "tables": snapshot.tables.len(), "rows": rows, "origin": snapshot.origin,
+    })
+}
+
+fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, tags: &[String], oneline: bool) -> Result<(), CliError> {
+    let time = project::time(snapshot);
+    let tag = if tags.is_empty() { String::new() } else { format!(" {GOOD}({}){GOOD:#}", tags.join(", ")) };
+    let rows: u64 = snapshot.tables.iter().map(|table| table.rows).sum();
+    let kind = kind(snapshot.kind);
+    let holds = format!("{}, {}", counted(snapshot.tables.len() as u64, "table"), counted(rows, "row"));
+    let said = snapshot.message.clone().or_else(|| (!snapshot.origin.command.is_empty()).then(|| snapshot.origin.command.join(" ")));
+    let said = said.map(|said| text::clean(&said)).unwrap_or_default();
+    if oneline {
+        writeln!(
+            out,
+            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{}{said}",
+            project::id(id),
+            stamp(time),
+            if said.is_empty() { "" } else { "  " }
+        )?;
+        return Ok(());
+    }
+    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}", project::id(id), stamp(time), age(time, cx.now()))?;
+    if !said.is_empty() {
+        writeln!(out, "    {said}")?;
+    }
+    writeln!(out, "    {DIM}{holds}{DIM:#}")?;
+    Ok(())
 }

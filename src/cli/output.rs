@@ -54,8 +54,6 @@ pub struct Output {
     stdout_color: ColorChoice,
     stderr_color: ColorChoice,
     stderr_terminal: bool,
-    /// The width of a line.
-    pub width: usize,
     pager: Option<super::pager::PagerSpec>,
     bar: Mutex<Option<ProgressBar>>,
     reader_gone: Arc<AtomicBool>,
@@ -74,7 +72,6 @@ impl Output {
             stdout_color: color(global.color, stdout_terminal, environment),
             stderr_color: color(global.color, environment.stderr_terminal, environment),
             stderr_terminal: environment.stderr_terminal,
-            width: environment.width,
             pager: if paged { super::pager::PagerSpec::of(environment) } else { None },
             bar: Mutex::new(None),
             reader_gone: Arc::default(),
@@ -126,6 +123,11 @@ impl Output {
         out.finish()
     }
 
+    /// Returns whether text on standard output has colours.
+    pub fn colors(&self) -> bool {
+        self.stdout_color != ColorChoice::Never
+    }
+
     /// Returns whether one JSON document is wanted.
     pub fn is_json(&self) -> bool {
         self.json
@@ -158,11 +160,6 @@ impl Output {
     /// Prints something worth knowing to standard error, unless `--quiet`.
     pub fn note(&self, line: impl Display) {
         self.say(format_args!("{HINT}note{HINT:#}: {line}"));
-    }
-
-    /// Prints a command that would help to standard error, unless `--quiet`.
-    pub fn hint(&self, line: impl Display) {
-        self.say(format_args!("{HINT}hint{HINT:#}: {line}"));
     }
 
     /// Prints a warning to standard error, always.
@@ -306,7 +303,6 @@ pub mod tests {
             stdin_terminal: false,
             stdout_terminal: false,
             stderr_terminal: false,
-            width: 80,
         }
     }
 

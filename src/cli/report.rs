@@ -48,8 +48,6 @@ impl Exit {
     pub const NO_STORE: Self = Self(10);
     /// Another process holds the lock.
     pub const LOCKED: Self = Self(11);
-    /// The store cannot be decrypted.
-    pub const WRONG_KEY: Self = Self(12);
     /// Someone pressed Ctrl-C.
     pub const INTERRUPTED: Self = Self(130);
 }
@@ -71,8 +69,6 @@ pub enum ErrorKind {
     NoStore,
     /// Another process holds the store or the database.
     Locked,
-    /// The store cannot be decrypted.
-    WrongKey,
     /// There is no such snapshot, table, row or database.
     NotFound,
     /// The store is damaged where it was needed.
@@ -96,7 +92,6 @@ impl ErrorKind {
             Self::Usage | Self::Config | Self::NotFound => Exit::USAGE,
             Self::NoStore => Exit::NO_STORE,
             Self::Locked => Exit::LOCKED,
-            Self::WrongKey => Exit::WRONG_KEY,
             Self::Interrupted => Exit::INTERRUPTED,
             Self::RolledBack => Exit::ROLLED_BACK,
             Self::NotRolledBack => Exit::NOT_ROLLED_BACK,
@@ -111,7 +106,6 @@ impl ErrorKind {
             Self::Config => "config",
             Self::NoStore => "no_store",
             Self::Locked => "locked",
-            Self::WrongKey => "wrong_key",
             Self::NotFound => "not_found",
             Self::Damaged => "damaged",
             Self::Database => "database",
@@ -426,7 +420,6 @@ mod tests {
             (NotRolledBack, 5),
             (NoStore, 10),
             (Locked, 11),
-            (WrongKey, 12),
             (Interrupted, 130),
         ];
         for (kind, code) in expected {

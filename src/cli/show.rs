@@ -1,23 +1,140 @@
 //! `dbelay show`: what a snapshot holds.
 
-use super::{CliError, Context, Exit};
+use std::collections::HashSet;
+use std::io::Write;
+
+use dbelay::id::ObjectId;
+use dbelay::ops::capture::State;
+use dbelay::ops::compare;
+use dbelay::render::text;
+use dbelay::schema::{ObjectKind, TableKind};
+use dbelay::snapshot::select::Target;
+use dbelay::store::BatchMode;
+use serde_json::{Value, json};
+
+use super::output::{DIM, HEADING};
+use super::project::{self, Need, Project};
+use super::table::{Align, Table};
+use super::time::{bytes, counted, number, stamp};
+use super::{CliError, Context, Exit, log};
 
 const EXAMPLES: &str = "\
 Examples:
-  dbelay show
-  dbelay show pre
-  dbelay show \"@{2 hours ago}\"";
+  dbelay show HEAD
+  dbelay show pre --schema
+  dbelay show @{yesterday} --json";
 
-/// Show what a snapshot holds: tables, rows, schema, size, what made it
+/// Show what a snapshot holds: tables, rows, schema, size, and what made it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Which snapshot: HEAD, HEAD~2, an id, a tag, pre, post, failed, @{2 hours ago}
+    /// Which snapshot: live, HEAD, HEAD~2, an id, a tag, pre, post, failed, @{2 hours ago}
     #[arg(default_value = "HEAD")]
     pub snapshot: String,
+    /// Only the schema, as a script
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// Runs the command.
-pub fn run(_args: &Args, _cx: &Context) -> Result<Exit, CliError> {
-    Err(CliError::usage("`dbelay show` is missing"))
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    let (id, snapshot, state) = match project.select(&args.snapshot)? {
+        Target::Snapshot(id) => {
+            let (snapshot, state) = project.load(id)?;
+            (Some(id), Some(snapshot), state)
+        }
+        Target::Live => (None, None, project.with(|session| Ok(compare::live(session, None, BatchMode::IdsOnly)?))?),
+    };
+    if args.schema && !cx.output.is_json() {
+        let mut out = cx.output.paged();
+        out.write_all(state.schema.script().as_bytes())?;
+        out.finish()?;
+        return Ok(Exit::DONE);
+    }
+    let tags: Vec<String> = project.store.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
+    if cx.output.is_json() {
+        let mut document = match (&id, &snapshot) {
+            (Some(id), Some(snapshot)) => log::document(id, snapshot, &tags),
+            _ => json!({ "id": null }),
+        };
+        document["tables"] = tables(&state);
+        document["settings"] = json!(state.settings);
+        document["schema"] = json!({ "id": state.schema_id, "objects": state.schema.objects });
+        cx.output.json(&document)?;
+        return Ok(Exit::DONE);
+    }
+    let mut out = cx.output.paged();
+    match (&id, &snapshot) {
+        (Some(id), Some(snapshot)) => {
+            let mut line = |name: &str, value: &str| {
+                if value.is_empty() { Ok(()) } else { writeln!(out, "{DIM}{name:<9}{DIM:#}{}", text::clean(value)) }
+            };
+            line("snapshot", &id.to_string())?;
+            line("kind", log::kind(snapshot.kind))?;
+            line("taken", &stamp(project::time(snapshot)))?;
+            line("of", &snapshot.source.place)?;
+            line("tags", &tags.join(", "))?;
+            line("message", snapshot.message.as_deref().unwrap_or_default())?;
+            line("command", &snapshot.origin.command.join(" "))?;
+            let by = [snapshot.origin.user.as_str(), snapshot.origin.host.as_str()].join("@");
+            line("by", &format!("{} with dbelay {}", by.trim_matches('@'), snapshot.origin.dbelay))?;
+            line("parent", &snapshot.parent.map(|parent| parent.short()).unwrap_or_default())?;
+        }
+        _ => writeln!(out, "the live database")?,
+    }
+    let json_bytes: u64 = state.tables.iter().map(|(_, manifest)| manifest.bytes).sum();
+    let count = |kind| state.schema.objects.iter().filter(|object| object.kind == kind && object.sql.is_some()).count() as u64;
+    writeln!(
+        out,
+        "{DIM}holds    {DIM:#}{}, {}, {}, {}; {} in {} of JSON",
+        counted(state.tables.len() as u64, "table"),
+        // The plural of index is not what counting would make of it.
+        match count(ObjectKind::Index) {
+            1 => "1 index".to_owned(),
+            n => format!("{} indexes", number(n)),
+        },
+        counted(count(ObjectKind::View), "view"),
+        counted(count(ObjectKind::Trigger), "trigger"),
+        counted(state.rows(), "row"),
+        bytes(json_bytes)
+    )?;
+    for (name, setting) in state.settings.iter().filter(|(_, setting)| setting.value != "0") {
+        writeln!(out, "{DIM}setting  {DIM:#}{name} = {}", text::clean(&setting.value))?;
+    }
+    writeln!(out)?;
+    let mut table = Table::new(&[Align::Left, Align::Right, Align::Right, Align::Left]);
+    table.line(HEADING, ["table", "rows", "JSON", ""]);
+    for (_, manifest) in &state.tables {
+        let note = match state.schema.table(&manifest.name).map(|table| &table.kind) {
+            Some(TableKind::Shadow { of }) => format!("of {of}"),
+            Some(TableKind::Internal) => "the database's own".to_owned(),
+            _ => String::new(),
+        };
+        table.line(anstyle::Style::new(), [manifest.name.clone(), number(manifest.rows), bytes(manifest.bytes), note]);
+    }
+    table.write("", &mut out)?;
+    out.finish()?;
+    Ok(Exit::DONE)
+}
+
+fn tables(state: &State) -> Value {
+    let tables: Vec<Value> = state
+        .tables
+        .iter()
+        .map(|(id, manifest)| {
+            let columns: Vec<&str> = manifest.columns.iter().filter(|c| !c.shape.hidden).map(|c| c.shape.name.as_str()).collect();
+            let key: HashSet<&str> =
+                manifest.identity.iter().map(|&at| &manifest.columns[at].shape).filter(|c| !c.hidden).map(|c| c.name.as_str()).collect();
+            let mut key: Vec<&str> = key.into_iter().collect();
+            key.sort_unstable();
+            json!({ "name": manifest.name, "rows": manifest.rows, "bytes": manifest.bytes, "manifest": id, "columns": columns, "key": key })
+        })
+        .collect();
+    json!(tables)
+}
+
+/// Renders an id that may be missing.
+pub fn short(id: Option<ObjectId>) -> String {
+    id.map(|id| id.short()).unwrap_or_default()
 }

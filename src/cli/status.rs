@@ -1,22 +1,116 @@
-//! `dbelay status`: the live database against HEAD.
+//! `dbelay status`: the live database against its newest snapshot.
 
-use super::{CliError, Context, Exit};
+use std::io::Write;
+
+use dbelay::ops::capture;
+use dbelay::ops::compare::{self, Comparison};
+use dbelay::ops::journal;
+use dbelay::render::text;
+use dbelay::snapshot::changes::TableFate;
+use dbelay::store::BatchMode;
+use serde_json::{Value, json};
+
+use super::output::{ADDED, CHANGED, GOOD, HEADING, REMOVED};
+use super::project::{self, Need, Project};
+use super::time::{age, number};
+use super::{CliError, Context, Exit, log};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay status
-  dbelay status --exit-code --quiet";
+  dbelay status --json";
 
-/// Compare the database with its newest snapshot, and tell of unfinished operations
+/// Compare the live database with its newest snapshot, and name operations that were left open
+///
+/// Exits with 1 if the schema was changed since, or an operation was left open.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// Exit with 1 if anything differs
-    #[arg(long)]
-    pub exit_code: bool,
-}
+pub struct Args {}
 
 /// Runs the command.
-pub fn run(_args: &Args, _cx: &Context) -> Result<Exit, CliError> {
-    Err(CliError::usage("`dbelay status` is missing"))
+pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
+    let project = Project::open(cx, Need::Existing)?;
+    let source = project.database()?.source.clone();
+    let log = project.operations();
+    let open = journal::unfinished(&log, &source);
+    let holder = project.store.lock_holder()?;
+    // While another works on the project its operation is open, and no sign of a crash.
+    let open: Vec<_> = if holder.is_some() { Vec::new() } else { open };
+    let head = project.with(|session| Ok(capture::newest(session)?))?;
+    let Some((id, snapshot)) = head else {
+        cx.output.say("no snapshot of this database yet; `dbelay snapshot` takes one");
+        if cx.output.is_json() {
+            cx.output.json(&json!({ "head": null, "lock": holder }))?;
+        }
+        return Ok(Exit::DONE);
+    };
+    let (_, state) = project.load(id)?;
+    let live = project.with(|session| Ok(compare::live(session, Some(&state), BatchMode::Scratch)?))?;
+    let comparison = Comparison::new(&project.store, &state, &live)?;
+    let changed: Vec<_> = comparison.pairs.iter().filter(|pair| !comparison.is_equal(pair)).collect();
+    let settings: Vec<(String, String, String)> = capture::exact_settings(&live.settings)
+        .filter_map(|(name, now)| {
+            let then = state.settings.get(name).map_or("", |setting| setting.value.as_str());
+            (then != now).then(|| (name.to_owned(), then.to_owned(), now.to_owned()))
+        })
+        .collect();
+    let has_drift = !comparison.schema.is_empty();
+    let exit = if has_drift || !open.is_empty() { Exit::FOUND } else { Exit::DONE };
+    if cx.output.is_json() {
+        let tables: Vec<Value> = changed
+            .iter()
+            .map(
+                |pair| json!({ "table": pair.name(), "fate": pair.fate(), "rows_before": pair.rows_before, "rows_after": pair.rows_after }),
+            )
+            .collect();
+        let open: Vec<Value> = open.iter().map(|(index, _, entry)| json!({ "index": index, "entry": entry })).collect();
+        cx.output.json(&json!({
+            "head": log::document(&id, &snapshot, &[]), "same": live.is_same(&state), "drift": has_drift,
+            "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": settings, "unfinished": open, "lock": holder,
+        }))?;
+        return Ok(exit);
+    }
+    let mut out = cx.output.out();
+    writeln!(out, "HEAD is {} ({}, {})", project::id(&id), log::kind(snapshot.kind), age(project::time(&snapshot), cx.now()))?;
+    if live.is_same(&state) {
+        writeln!(out, "{GOOD}the database is equal to it{GOOD:#}")?;
+    }
+    if has_drift {
+        writeln!(out, "{HEADING}the schema was changed since{HEADING:#}")?;
+        for line in comparison.schema.lines() {
+            let style = match line.as_bytes().first() {
+                Some(b'+') => ADDED,
+                Some(b'-') => REMOVED,
+                _ => CHANGED,
+            };
+            writeln!(out, "  {style}{}{style:#}", text::clean(&line))?;
+        }
+    }
+    if !changed.is_empty() {
+        writeln!(out, "{HEADING}tables whose rows differ{HEADING:#}")?;
+        for pair in changed {
+            let rows = match pair.fate() {
+                TableFate::Added => format!("{} rows", number(pair.rows_after)),
+                TableFate::Removed => format!("had {} rows", number(pair.rows_before)),
+                _ if pair.rows_before == pair.rows_after => format!("{} rows", number(pair.rows_after)),
+                _ => format!("{} rows, had {}", number(pair.rows_after), number(pair.rows_before)),
+            };
+            writeln!(out, "  {}  {rows}", text::clean(&text::title(pair)))?;
+        }
+    }
+    for (name, then, now) in settings {
+        writeln!(out, "{name} is {now}, and was {then}")?;
+    }
+    out.finish()?;
+    if let Some(holder) = holder {
+        cx.output.note(format_args!("`dbelay {}` (process {}) works on this project now", holder.command, holder.pid));
+    }
+    for (_, _, entry) in open {
+        let when = super::time::stamp_text(&entry.time);
+        cx.output.warn(format_args!(
+            "`dbelay {}` of {when} was interrupted; the next command that changes something says what to do",
+            entry.kind.word()
+        ));
+    }
+    Ok(exit)
 }

@@ -32,11 +32,6 @@ impl Table {
         self.lines.push(cells.into_iter().map(|cell| (clean(cell.as_ref()), style)).collect());
     }
 
-    /// Adds a line of cells with a style each.
-    pub fn styled<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = (T, Style)>) {
-        self.lines.push(cells.into_iter().map(|(cell, style)| (clean(cell.as_ref()), style)).collect());
-    }
-
     /// Writes the table, each line after this indent.
     ///
     /// # Errors
@@ -79,22 +74,6 @@ pub fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Cuts a text to at most so many columns, with an ellipsis where something is missing.
-pub fn cut(text: &str, columns_max: usize) -> String {
-    if width(text) <= columns_max {
-        return text.to_owned();
-    }
-    let mut kept = String::new();
-    for c in text.chars() {
-        if width(&kept) + width(c.encode_utf8(&mut [0; 4])) + 1 > columns_max {
-            break;
-        }
-        kept.push(c);
-    }
-    kept.push('…');
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,12 +87,5 @@ mod tests {
         let mut out = Vec::new();
         table.write("  ", &mut out).expect("a vector takes all");
         assert_eq!(String::from_utf8_lossy(&out), "  table   rows  note\n  users  1,204\n  名前          a\\tb\n");
-    }
-
-    #[test]
-    fn long_text_is_cut_with_an_ellipsis() {
-        assert_eq!(cut("rope", 4), "rope");
-        assert_eq!(cut("belay", 4), "bel…");
-        assert_eq!(cut("名前名前", 4), "名…");
     }
 }

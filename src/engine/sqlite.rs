@@ -6,6 +6,7 @@
 //! - Virtual tables are never asked for rows and never created through their module: their shadow tables are ordinary tables to us,
 //!   and their line in `sqlite_schema` is written as it stood. So a module that this build does not have does not matter.
 
+pub mod condition;
 mod read;
 mod schema;
 pub mod script;

@@ -63,9 +63,10 @@ impl Renderer for Csv {
                 let Some(shape) = &pair.after else { return };
                 let key = key(pair, shape, after, true);
                 for &column in columns {
-                    if let Some((b, a)) = pair.columns.get(column).and_then(|found| found.before.zip(found.after)) {
-                        let name = shape.columns[a].name.as_str();
-                        line(out, [pair.name(), "changed", &key, name, &plain_cell(&before[b]), &plain_cell(&after[a])]);
+                    let Some(found) = pair.columns.get(column) else { continue };
+                    if let Some(a) = found.after {
+                        let was = found.before.map(|b| plain_cell(&before[b])).unwrap_or_default();
+                        line(out, [pair.name(), "changed", &key, &shape.columns[a].name, &was, &plain_cell(&after[a])]);
                     }
                 }
             }

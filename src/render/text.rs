@@ -138,7 +138,12 @@ impl Renderer for Text {
                 out.push_str(&format!("  {changed}~{changed:#} {}", names.join(" ")));
                 for &column in columns {
                     let Some(found) = pair.columns.get(column) else { continue };
-                    let (Some(b), Some(a)) = (found.before, found.after) else { continue };
+                    let Some(a) = found.after else { continue };
+                    let Some(b) = found.before else {
+                        let name = clean(&to.columns[a].name);
+                        out.push_str(&format!("  {name}: {added}{}{added:#}", value(&after[a])));
+                        continue;
+                    };
                     let name = if from.columns[b].name == to.columns[a].name { "" } else { from.columns[b].name.as_str() };
                     let name = if name.is_empty() { to.columns[a].name.clone() } else { format!("{name}=>{}", to.columns[a].name) };
                     out.push_str(&format!(

@@ -91,7 +91,8 @@ pub enum RowChange {
         before: Row,
         /// The row after, by the shape after.
         after: Row,
-        /// Which paired columns differ: indexes into [`TablePair::columns`], ascending. Columns on one side only are not listed.
+        /// Which columns differ: indexes into [`TablePair::columns`], ascending. A column that is only after is listed where its value is not
+        /// its default; one that is only before never is.
         columns: Vec<usize>,
     },
 }

@@ -58,7 +58,9 @@ pub fn diff_rows(
                 RowKey::Content(number) => (Key::Content, *number),
             };
             let cache = Cache::new(objects);
-            let diff = Diff { cache: &cache, before, after, columns: &pair.columns, compared, key, number };
+            let is_added = |columns: &ColumnPair| columns.before.is_none() && !is_hidden(columns);
+            let added = (0..pair.columns.len()).filter(|&at| is_added(&pair.columns[at])).collect();
+            let diff = Diff { cache: &cache, before, after, columns: &pair.columns, compared, added, key, number };
             let _ = diff.run(&mut counts, sink)?;
         }
         (Some(before), None) => {
@@ -94,7 +96,8 @@ pub fn diff_exact(
     let mut counts = RowCounts { cells: vec![0; width], ..RowCounts::default() };
     let cache = Cache::new(objects);
     let key = Key::Columns(to.locator.clone());
-    let diff = Diff { cache: &cache, before: from, after: to, columns: &columns, compared: (0..width).collect(), key, number: None };
+    let compared = (0..width).collect();
+    let diff = Diff { cache: &cache, before: from, after: to, columns: &columns, compared, added: Vec::new(), key, number: None };
     let _ = diff.run(&mut counts, sink)?;
     Ok(counts)
 }
@@ -170,8 +173,8 @@ pub fn keys_in_common_percent(
 ) -> Result<u64, CompareError> {
     let RowKey::Columns(key) = &pair.key else { return Ok(0) };
     let cache = Cache::new(objects);
-    let diff =
-        Diff { cache: &cache, before, after, columns: &pair.columns, compared: Vec::new(), key: Key::Columns(key.clone()), number: None };
+    let (columns, key) = (pair.columns.as_slice(), Key::Columns(key.clone()));
+    let diff = Diff { cache: &cache, before, after, columns, compared: Vec::new(), added: Vec::new(), key, number: None };
     let first = |groups: Vec<Group>| groups.into_iter().take(4).collect::<Vec<_>>();
     let mut from = diff.fingerprints(&first(row_groups(before, objects)?), Which::Before)?;
     let mut to = diff.fingerprints(&first(row_groups(after, objects)?), Which::After)?;
@@ -308,6 +311,8 @@ struct Diff<'a> {
     columns: &'a [ColumnPair],
     /// Which pairs of columns make a row a changed one.
     compared: Vec<usize>,
+    /// Columns that are only after: a value that is not the default makes the row a changed one.
+    added: Vec<usize>,
     key: Key,
     /// The pair of hidden row numbers, where they make a row a renumbered one.
     number: Option<usize>,
@@ -344,8 +349,13 @@ impl Diff<'_> {
                 let is_same = self.cell(&before, *b, number, Which::Before)? == self.cell(&after, *a, number, Which::After)?;
                 counts.renumbered += u64::from(!is_same);
             }
-            pairs = self.join_numbers(number, &before, &mut only_before, &after, &mut only_after)?;
-        } else if let Key::Content = self.key {
+            let changed = self.join_numbers(number, &before, &mut only_before, &after, &mut only_after)?;
+            if self.added.is_empty() {
+                pairs.clear();
+            }
+            pairs.extend(changed);
+        }
+        if self.added.is_empty() && matches!(self.key, Key::Content) && self.number.is_none() {
             pairs.clear();
         }
         only_before.sort_unstable();
@@ -405,6 +415,12 @@ impl Diff<'_> {
                 columns.push(pair);
             }
         }
+        for &pair in &self.added {
+            if self.is_filled(&after[a.0 as usize], pair) && self.cell(after, a, pair, Which::After)?.text() != self.default(pair) {
+                columns.push(pair);
+            }
+        }
+        columns.sort_unstable();
         if columns.is_empty() {
             if let (Some(number), Key::Columns(_)) = (self.number, &self.key) {
                 let is_same = self.cell(before, b, number, Which::Before)? == self.cell(after, a, number, Which::After)?;
@@ -419,6 +435,17 @@ impl Diff<'_> {
         let before = self.row(before, b, Which::Before)?;
         let after = self.row(after, a, Which::After)?;
         Ok(sink(RowChange::Changed { before, after, columns }))
+    }
+
+    /// Returns the default of a column that is only after.
+    fn default(&self, pair: usize) -> &str {
+        let column = self.column(Which::After, pair).and_then(|column| self.after.columns.get(column));
+        column.map_or("null", |column| &column.shape.default)
+    }
+
+    /// Tells whether a group stores a chunk of a column that is only after.
+    fn is_filled(&self, group: &Group, pair: usize) -> bool {
+        self.column(Which::After, pair).is_some_and(|column| group.chunk(column).is_some())
     }
 
     fn slot<'g>(&'g self, group: &'g Group, pair: usize, which: Which) -> Option<Slot<'g>> {
@@ -441,6 +468,7 @@ impl Diff<'_> {
         // A node means the same on both sides only where its slots do.
         let is_positional = self.columns.iter().all(|pair| match (pair.before, pair.after) {
             (Some(b), Some(a)) => a == b && self.before.columns[b].shape.default == self.after.columns[a].shape.default,
+            (None, Some(a)) => a >= self.before.columns.len(),
             _ => true,
         });
         let mut nodes: [Vec<ObjectId>; 2] = [Vec::new(), Vec::new()];
@@ -490,8 +518,12 @@ impl Diff<'_> {
                 .collect();
             (group.rows, slots, defaults)
         };
-        let mut from: Vec<_> = before.drain(..).map(|group| (meaning(&group, Which::Before), group)).collect();
-        let mut to: Vec<_> = after.drain(..).map(|group| (meaning(&group, Which::After), group)).collect();
+        let mut from: Vec<_> = before.drain(..).map(|group| (Some(meaning(&group, Which::Before)), group)).collect();
+        let to = after.drain(..).map(|group| {
+            let is_filled = self.added.iter().any(|&pair| self.is_filled(&group, pair));
+            ((!is_filled).then(|| meaning(&group, Which::After)), group)
+        });
+        let mut to: Vec<_> = to.collect();
         drop_common(&mut from, &mut to, |(meaning, _)| meaning.clone());
         before.extend(from.into_iter().map(|(_, group)| group));
         after.extend(to.into_iter().map(|(_, group)| group));
@@ -527,6 +559,10 @@ impl Diff<'_> {
         let mut dropped = vec![false; before.len()];
         let mut kept = Vec::new();
         for group in after.drain(..) {
+            if self.added.iter().any(|&pair| self.is_filled(&group, pair)) {
+                kept.push(group);
+                continue;
+            }
             match known.get_mut(&(group.rows, key(&group, Which::After))).and_then(Vec::pop) {
                 None => kept.push(group),
                 Some(at) => {

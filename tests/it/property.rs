@@ -129,7 +129,7 @@ fn build(random: &mut Random) -> (Vec<Table>, Vec<String>) {
     }
     for table in &tables {
         let name = quote(&table.name);
-        let column = quote(random.pick(&table.columns));
+        let column = quote(random.pick::<String>(&table.columns));
         if random.chance(40) {
             statements.push(format!("CREATE INDEX {} ON {name}({column})", quote(&format!("i {}", table.name))));
         }
@@ -182,7 +182,7 @@ fn change(random: &mut Random, tables: &[Table]) -> Vec<String> {
     for _ in 0..=random.below(6) {
         let table = random.pick(tables);
         let name = quote(&table.name);
-        let column = quote(random.pick(&table.columns));
+        let column = quote(random.pick::<String>(&table.columns));
         match random.below(16) {
             0 => statements.push(format!("DELETE FROM {name} WHERE rowid % 3 = 0")),
             1 | 2 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {}", literal(random))),
