@@ -168,7 +168,7 @@ pub struct Written {
     pub inserted: u64,
 }
 
-/// Carries out a plan, up to and without the engine's own tables, which need to be looked at after everything else was written.
+/// Carries out the part of a plan that comes before the rest of the schema and the engine's own tables.
 ///
 /// # Errors
 /// The target's and the store's. What was applied so far is the target's to forget.
@@ -192,9 +192,6 @@ fn apply_objects(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted
             RowAction::Settle => {}
         }
     }
-    if plan.schema_differs || !plan.drop.is_empty() {
-        target.finish_schema(&wanted.schema)?;
-    }
     Ok(written)
 }
 
@@ -204,6 +201,8 @@ fn apply_objects(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted
 /// The target's and the store's.
 pub fn apply_blind(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted: &State, store: &Store) -> Result<Written, OpError> {
     let mut written = apply_objects(target, plan, live, wanted, store)?;
+    // A script takes the triggers out of the way of its rows, so that it always has something to put back.
+    target.finish_schema(&wanted.schema)?;
     for table in plan.tables.iter().filter(|table| table.action == RowAction::Settle) {
         if let Some((_, to)) = wanted.table(&table.name) {
             target.clear_table(&to.shape())?;
@@ -227,6 +226,9 @@ fn apply_proven(
 ) -> Result<Written, OpError> {
     let store = session.store;
     let mut written = apply_objects(transaction, plan, live, wanted, store)?;
+    if plan.schema_differs || !plan.drop.is_empty() {
+        transaction.finish_schema(&wanted.schema)?;
+    }
     let settled: HashSet<&str> =
         plan.tables.iter().filter(|table| table.action == RowAction::Settle).map(|table| table.name.as_str()).collect();
     for (id, found) in capture::read_ids(transaction, store, wanted, &|name| settled.contains(name), session.progress)? {

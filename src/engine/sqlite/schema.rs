@@ -390,6 +390,13 @@ fn ends_string(text: &str, mark: u8) -> bool {
     false
 }
 
+/// Orders objects for dropping: the youngest first, and `sqlite_sequence` last, since dropping a table with AUTOINCREMENT writes into it.
+pub fn drop_order<'o>(objects: &[&'o SchemaObject]) -> Vec<&'o SchemaObject> {
+    let is_sequence = |object: &&&SchemaObject| object.name.eq_ignore_ascii_case("sqlite_sequence");
+    let others = objects.iter().rev().filter(|object| !is_sequence(object));
+    others.chain(objects.iter().filter(is_sequence)).copied().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

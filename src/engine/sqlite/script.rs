@@ -6,8 +6,8 @@
 
 use std::io::Write;
 
-use super::quote;
 use super::write::{has_no_pages, is_internal};
+use super::{quote, schema};
 use crate::engine::{EngineError, PatchTarget, RowSource};
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
@@ -113,7 +113,7 @@ impl PatchTarget for Script<'_> {
             self.edit(&deletes.join("\n"))?;
         }
         let is_dropped_table = |name: &str| with_pages.iter().any(|object| object.kind == ObjectKind::Table && object.name == name);
-        for object in with_pages.iter().rev() {
+        for object in schema::drop_order(&with_pages) {
             match object.kind {
                 ObjectKind::Index if object.sql.is_none() || is_dropped_table(&object.table) => {}
                 ObjectKind::Index => self.line(&format!("DROP INDEX {};", quote(&object.name)))?,
@@ -189,6 +189,8 @@ impl PatchTarget for Script<'_> {
             .filter(|object| !self.present.iter().any(|other| other.kind == object.kind && other.name == object.name))
             .collect();
         let mut inserts = Vec::new();
+        // These are made last, all together.
+        let mut late = Vec::new();
         for object in missing {
             match (&object.sql, has_no_pages(object)) {
                 (Some(sql), true) => {
@@ -199,7 +201,7 @@ impl PatchTarget for Script<'_> {
                         text_literal(&object.table),
                         text_literal(sql)
                     ));
-                    self.present.push(object.clone());
+                    late.push(object.clone());
                 }
                 (Some(sql), false) => {
                     self.line(&format!("{sql};"))?;
@@ -209,6 +211,7 @@ impl PatchTarget for Script<'_> {
                 (None, _) => {}
             }
         }
+        self.present.extend(late);
         let spoken: Vec<&SchemaObject> = target.objects.iter().filter(|object| object.sql.is_some()).collect();
         let present: Vec<&SchemaObject> = self.present.iter().filter(|object| object.sql.is_some()).collect();
         let is_ordered = present.len() == spoken.len() && present.iter().zip(&spoken).all(|(a, b)| a.kind == b.kind && a.name == b.name);
@@ -253,6 +256,9 @@ fn text_literal(text: &str) -> String {
     literal(&Value::Text(text.as_bytes().to_vec()))
 }
 
+/// The most NULs in a text that is written in parts.
+const NULS_MAX: usize = 400;
+
 /// Writes a value as an SQL expression that has exactly this value, storage class included.
 pub fn literal(value: &Value) -> String {
     match value {
@@ -262,6 +268,12 @@ pub fn literal(value: &Value) -> String {
         Value::Real(value) => real_literal(*value),
         Value::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => format!("'{}'", text.replace('\'', "''")),
+            // A blob is cast by the database's own encoding, so that only what is no UTF-8 is written as one: a database of another
+            // encoding has none. Beyond some hundred parts the expression would be too deep for SQLite.
+            Ok(text) if text.matches('\0').count() <= NULS_MAX => {
+                let parts: Vec<String> = text.split('\0').map(|part| format!("'{}'", part.replace('\'', "''"))).collect();
+                format!("({})", parts.join("||char(0)||"))
+            }
             _ => format!("CAST({} AS TEXT)", blob_literal(bytes)),
         },
         Value::Blob(bytes) => blob_literal(bytes),

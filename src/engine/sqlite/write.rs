@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, ToSql, params};
 
 use super::read::State;
 use super::schema::{lines, virtual_module};
-use super::{quote, script};
+use super::{quote, schema, script};
 use crate::engine::{EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
@@ -98,7 +98,7 @@ impl PatchTarget for Patch<'_> {
             })?;
         }
         let is_dropped_table = |name: &str| with_pages.iter().any(|object| object.kind == ObjectKind::Table && object.name == name);
-        for object in with_pages.iter().rev() {
+        for object in schema::drop_order(&with_pages) {
             let doing = format!("dropping {} `{}`", object.kind.word(), object.name);
             match object.kind {
                 ObjectKind::Index if object.sql.is_none() || is_dropped_table(&object.table) => {}
