@@ -8,6 +8,7 @@ pub mod fsck;
 pub mod journal;
 pub mod migrate;
 pub mod rollback;
+pub mod seen;
 pub mod undo;
 pub mod verdict;
 
@@ -37,6 +38,8 @@ pub struct Session<'a> {
     pub open: &'a Opener<'a>,
     /// Makes it anew where it is gone.
     pub create: &'a Creator<'a>,
+    /// Tells, where it can, by a text that stays the same exactly as long as nobody writes the database.
+    pub fingerprint: &'a (dyn Fn() -> Option<String> + Sync),
     /// Who and where; `command` stays empty here.
     pub origin: Origin,
     /// The process that acts.

@@ -512,6 +512,17 @@ impl Store {
         durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))
     }
 
+    /// Reads a file of the cache, if it is there.
+    pub fn read_cache(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.dir.join("cache").join(name)).ok()
+    }
+
+    /// Writes a file of the cache, whole or not at all. The cache only saves time, so that a failure is nothing to tell.
+    pub fn write_cache(&self, name: &str, bytes: &[u8]) {
+        let cache = self.dir.join("cache");
+        let _ = durable::create_dir(&cache).and_then(|()| durable::write(&cache.join(name), bytes));
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.join("ops.jsonl")
     }
@@ -543,7 +554,7 @@ impl Store {
     /// [`StoreError::Locked`], [`StoreError::Io`].
     pub fn lock(&self, holder: &LockHolder) -> Result<LockGuard, StoreError> {
         let guard = lock::acquire(&self.dir.join("lock"), holder)?;
-        for directory in ["", "packs", "snapshots", "tags"] {
+        for directory in ["", "packs", "snapshots", "tags", "cache"] {
             for (name, path) in entries(&self.dir.join(directory))? {
                 if name.starts_with(durable::TEMPORARY) {
                     durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;

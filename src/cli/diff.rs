@@ -15,7 +15,7 @@ use dbelay::render::text::{Detail, Text, Theme};
 use dbelay::render::{Renderer, StateName, TableEnd};
 use dbelay::rows::TableShape;
 use dbelay::schema::diff::{SchemaDiff, unified};
-use dbelay::snapshot::changes::{Cell, ColumnPair, RowChange, RowCounts, TableFate, TablePair};
+use dbelay::snapshot::changes::{Cell, Cells, ColumnPair, RowChange, RowCounts, TableFate, TablePair};
 use dbelay::snapshot::select::{Selector, Target};
 use dbelay::store::BatchMode;
 use dbelay::value::Value;
@@ -348,7 +348,9 @@ impl Walk<'_> {
         let mut counts = RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() };
         let (mut shown, mut begun) = (0, false);
         let mut failed: Option<CliError> = None;
-        let found = comparison.rows(pair, &mut |change| {
+        let is_counting = (self.args.stat || self.args.name_only) && self.args.condition.is_none();
+        let cells = if is_counting { Cells::Telling } else { Cells::All };
+        let found = comparison.rows(pair, cells, &mut |change| {
             let Some(change) = without(pair, &self.args.ignore_columns, change) else { return ControlFlow::Continue(()) };
             match self.row(project, pair, &change, &mut counts, &mut shown, &mut begun) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, Utc};
 use dbelay::config::{self, Config};
 use dbelay::engine::sqlite::Sqlite;
+use dbelay::engine::sqlite::fingerprint::fingerprint;
 use dbelay::engine::{Engine, EngineError};
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
@@ -192,6 +193,7 @@ impl<'a> Project<'a> {
             source: database.source.clone(),
             open: &|| database.open(),
             create: &|settings| database.create(settings),
+            fingerprint: &|| fingerprint(&database.path, (environment.now)().timestamp_millis()),
             origin,
             pid: environment.pid,
             now: &*environment.now,

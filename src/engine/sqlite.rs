@@ -7,6 +7,7 @@
 //!   and their line in `sqlite_schema` is written as it stood. So a module that this build does not have does not matter.
 
 pub mod condition;
+pub mod fingerprint;
 mod read;
 mod schema;
 pub mod script;

@@ -5,6 +5,7 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::seen::{self, Seen};
 use super::{OpError, Session};
 use crate::engine::ReadTransaction;
 use crate::id::ObjectId;
@@ -263,15 +264,29 @@ fn collect_bases(store: &Store, id: ObjectId, level: u32, bases: &mut Bases) -> 
     Some(first)
 }
 
-/// Takes a snapshot of the session's database.
+/// Takes a snapshot of the session's database. One that nobody wrote since it was seen is not read again.
 ///
 /// # Errors
 /// The engine's and the store's. The store holds no new snapshot then.
 pub fn take(session: &Session<'_>, label: Label) -> Result<Taken, OpError> {
-    let mut engine = (session.open)()?;
     let head = newest(session)?;
+    let parent = head.as_ref().map(|(id, _)| *id);
+    if let Some((seen, state)) = seen::recall(session)? {
+        let taken = save(session, label, state, parent, 0)?;
+        seen::remember(session, &Seen { snapshot: taken.id, ..seen });
+        return Ok(taken);
+    }
     let reference = head.as_ref().map(|(_, snapshot)| load(session.store, snapshot)).transpose()?;
-    take_from(session, &mut *engine.begin_read()?, label, reference.as_ref(), head.map(|(id, _)| id), Rules::Adapt)
+    let fingerprint = (session.fingerprint)();
+    let mut engine = (session.open)()?;
+    let taken = take_from(session, &mut *engine.begin_read()?, label, reference.as_ref(), parent, Rules::Adapt)?;
+    drop(engine);
+    if let Some(fingerprint) = fingerprint
+        && (session.fingerprint)().as_ref() == Some(&fingerprint)
+    {
+        seen::remember(session, &Seen { fingerprint, snapshot: taken.id, findings: None });
+    }
+    Ok(taken)
 }
 
 /// Takes a snapshot of what a transaction sees, with the cut rules of a reference state.

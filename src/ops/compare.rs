@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::capture::{self, Rules, State};
-use super::{OpError, Session};
+use super::{OpError, Session, seen};
 use crate::schema::TableKind;
 use crate::schema::diff::{Renames, SchemaDiff};
-use crate::snapshot::changes::{RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::changes::{Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::compare::{Side, pair_tables};
 use crate::snapshot::rowdiff;
 use crate::store::{BatchMode, Store};
@@ -61,7 +61,7 @@ impl<'a> Comparison<'a> {
     ///
     /// # Errors
     /// [`OpError::Compare`] where an object is missing or malformed.
-    pub fn rows(&self, pair: &TablePair, sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>) -> Result<RowCounts, OpError> {
+    pub fn rows(&self, pair: &TablePair, cells: Cells, sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>) -> Result<RowCounts, OpError> {
         if self.is_equal(pair) {
             return Ok(RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() });
         }
@@ -69,7 +69,7 @@ impl<'a> Comparison<'a> {
             shape.as_ref().and_then(|shape| state.table(&shape.name)).map(|(_, manifest)| manifest)
         };
         let (before, after) = (manifest(self.before, &pair.before), manifest(self.after, &pair.after));
-        Ok(rowdiff::diff_rows(pair, before, after, self.store, sink)?)
+        Ok(rowdiff::diff_rows(pair, before, after, self.store, cells, sink)?)
     }
 }
 
@@ -99,7 +99,17 @@ fn renames(pairs: &[TablePair]) -> Renames {
 /// # Errors
 /// The engine's and the store's.
 pub fn live(session: &Session<'_>, reference: Option<&State>, mode: BatchMode) -> Result<State, OpError> {
+    if let Some((_, state)) = seen::recall(session)?
+        && reference.is_none_or(|reference| has_same_rules(reference, &state))
+    {
+        return Ok(state);
+    }
     let mut engine = (session.open)()?;
     let mut read = engine.begin_read()?;
     Ok(capture::read_state(&mut *read, session.store, mode, reference, Rules::Keep, session.progress)?.0)
+}
+
+/// Tells whether the tables that two states share were cut by the same rules.
+pub fn has_same_rules(a: &State, b: &State) -> bool {
+    a.tables.iter().all(|(_, table)| b.table(&table.name).is_none_or(|(_, other)| other.cut == table.cut))
 }

@@ -9,6 +9,7 @@ use super::capture::{self, Label, Rules, State, Taken};
 use super::compare::Comparison;
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::rollback::{self, Scope};
+use super::seen::{self, Seen};
 use super::verdict::{self, Verdict};
 use super::{OpError, Session};
 use crate::engine::{EngineError, Finding};
@@ -127,20 +128,7 @@ pub struct Outcome {
 /// migration is unfinished.
 pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) -> Result<Outcome, OpError> {
     let label = |kind| Label { kind, message: options.message.clone(), command: options.command.clone() };
-    let mut engine = (session.open)()?;
-    let head = capture::newest(session)?;
-    let reference = head.as_ref().map(|(_, snapshot)| capture::load(session.store, snapshot)).transpose()?;
-    let (pre, findings_before) = {
-        let mut read = engine.begin_read()?;
-        let findings = read.findings()?;
-        if let Some(finding) = findings.iter().find(|finding| finding.check == "integrity") {
-            return Err(EngineError::Damaged(finding.message.clone()).into());
-        }
-        let parent = head.map(|(id, _)| id);
-        (capture::take_from(session, &mut *read, label(SnapshotKind::Pre), reference.as_ref(), parent, Rules::Adapt)?, findings)
-    };
-    // The command must find the database as free as without us.
-    drop(engine);
+    let (pre, findings_before, fingerprint) = take_pre(session, label(SnapshotKind::Pre))?;
     steps.pre_taken(&pre, &findings_before);
 
     let mut begin = Entry::new(session, OperationKind::Migrate, Phase::Begin);
@@ -165,8 +153,10 @@ pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) 
         CommandExit::Signal(_) => None,
     };
 
-    let mut outcome = match judge(session, &pre, &findings_before, options) {
-        Ok((aftermath, seen)) => settle(session, pre, end, aftermath, seen, &label, steps)?,
+    let is_untouched = fingerprint.is_some() && (session.fingerprint)() == fingerprint;
+    let judged = if is_untouched { Ok((Aftermath::Unchanged, None)) } else { judge(session, &pre, &findings_before, options) };
+    let mut outcome = match judged {
+        Ok((aftermath, look)) => settle(session, pre, end, aftermath, look, &label, steps)?,
         Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
             unreadable(session, pre, end, error, steps)
         }
@@ -187,10 +177,49 @@ pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) 
     Ok(outcome)
 }
 
-/// What was read after the command, on an engine that is still open.
-type Seen = (Box<dyn crate::engine::Engine>, State, u64);
+/// Takes the snapshot before the command, or knows it from before; returns it with what the engine's checks find, and the fingerprint
+/// that the database has now, where it can be told. The command finds the database as free as without us.
+fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>, Option<String>), OpError> {
+    let head = capture::newest(session)?;
+    let parent = head.as_ref().map(|(id, _)| *id);
+    let refuse_damage = |findings: &[Finding]| match findings.iter().find(|finding| finding.check == "integrity") {
+        Some(finding) => Err(OpError::from(EngineError::Damaged(finding.message.clone()))),
+        None => Ok(()),
+    };
+    let recalled = seen::recall(session)?;
+    if let Some((Seen { fingerprint, findings: Some(findings), .. }, state)) = recalled {
+        refuse_damage(&findings)?;
+        let pre = capture::save(session, label, state, parent, 0)?;
+        seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
+        return Ok((pre, findings, Some(fingerprint)));
+    }
+    let fingerprint = (session.fingerprint)();
+    let mut engine = (session.open)()?;
+    let (pre, findings) = {
+        let mut read = engine.begin_read()?;
+        let findings = read.findings()?;
+        refuse_damage(&findings)?;
+        let pre = match recalled {
+            Some((_, state)) => capture::save(session, label, state, parent, 0)?,
+            None => {
+                let reference = head.as_ref().map(|(_, snapshot)| capture::load(session.store, snapshot)).transpose()?;
+                capture::take_from(session, &mut *read, label, reference.as_ref(), parent, Rules::Adapt)?
+            }
+        };
+        (pre, findings)
+    };
+    drop(engine);
+    let fingerprint = fingerprint.filter(|known| (session.fingerprint)().as_ref() == Some(known));
+    if let Some(fingerprint) = &fingerprint {
+        seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
+    }
+    Ok((pre, findings, fingerprint))
+}
 
-fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], options: &Options) -> Result<(Aftermath, Seen), OpError> {
+/// What was read after the command, on an engine that is still open.
+type Look = (Box<dyn crate::engine::Engine>, State, u64);
+
+fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], options: &Options) -> Result<(Aftermath, Option<Look>), OpError> {
     let mut engine = (session.open)()?;
     let (state, stamp, findings) = {
         let mut read = engine.begin_read()?;
@@ -200,13 +229,13 @@ fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], option
         (state, read.stamp()?, findings)
     };
     if state.is_same(&pre.state) {
-        return Ok((Aftermath::Unchanged, (engine, state, stamp)));
+        return Ok((Aftermath::Unchanged, None));
     }
     let comparison = Comparison::new(session.store, &pre.state, &state)?;
     let verdict = verdict::judge(session.store, &comparison, (findings_before, &findings), &options.allow)?;
     let damage = findings.iter().filter(|finding| finding.check == "integrity").cloned().collect();
     let aftermath = Aftermath::Changed { verdict, schema: comparison.schema.clone(), state: Box::new(state.clone()), damage };
-    Ok((aftermath, (engine, state, stamp)))
+    Ok((aftermath, Some((engine, state, stamp))))
 }
 
 fn settle(
@@ -214,12 +243,11 @@ fn settle(
     pre: Taken,
     end: CommandEnd,
     aftermath: Aftermath,
-    seen: Seen,
+    look: Option<Look>,
     label: &dyn Fn(SnapshotKind) -> Label,
     steps: &mut dyn Steps,
 ) -> Result<Outcome, OpError> {
-    let (mut engine, state, stamp) = seen;
-    let Aftermath::Changed { verdict, damage, .. } = &aftermath else {
+    let (Aftermath::Changed { verdict, damage, .. }, Some((mut engine, state, stamp))) = (&aftermath, look) else {
         let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
         let after = Some((pre.id, pre.snapshot.clone()));
         return Ok(Outcome { pre, after, end, aftermath, result, rollback_error: None });

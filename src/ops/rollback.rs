@@ -14,14 +14,15 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use super::capture::{self, Label, Rules, State, Taken, exact_settings};
+use super::compare::has_same_rules;
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
-use super::{OpError, Session};
+use super::{OpError, Session, seen};
 use crate::engine::{BoxError, Engine, EngineError, PatchTarget, WriteTransaction};
 use crate::id::ObjectId;
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, TableKind};
 use crate::snapshot::build;
-use crate::snapshot::changes::{Row, RowChange};
+use crate::snapshot::changes::{Cells, Row, RowChange};
 use crate::snapshot::manifest::{SnapshotKind, TableManifest};
 use crate::snapshot::rowdiff;
 use crate::store::{BatchMode, Store};
@@ -352,7 +353,7 @@ fn patch(
     let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.delete_rows(&shape, rows) };
     let mut update_columns: HashSet<usize> = HashSet::new();
     let mut has_inserts = false;
-    rowdiff::diff_exact(from, to, store, &mut |change| match change {
+    rowdiff::diff_exact(from, to, store, Cells::Telling, &mut |change| match change {
         RowChange::Removed(before) => sender.push(locator(&before)),
         RowChange::Changed { before, columns, .. } if !is_update(&columns) => {
             has_inserts = true;
@@ -373,7 +374,7 @@ fn patch(
         let mut columns: Vec<usize> = update_columns.into_iter().collect();
         columns.sort_unstable();
         let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.update_rows(&shape, &columns, rows) };
-        rowdiff::diff_exact(from, to, store, &mut |change| match change {
+        rowdiff::diff_exact(from, to, store, Cells::All, &mut |change| match change {
             RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => {
                 let cells_of = shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column));
                 sender.push(cells(store, cells_of))
@@ -384,7 +385,7 @@ fn patch(
     }
     if has_inserts {
         let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.insert_rows(&shape, rows) };
-        rowdiff::diff_exact(from, to, store, &mut |change| match change {
+        rowdiff::diff_exact(from, to, store, Cells::All, &mut |change| match change {
             RowChange::Added(after) => sender.push(cells(store, after.iter())),
             RowChange::Changed { after, columns, .. } if !is_update(&columns) => sender.push(cells(store, after.iter())),
             _ => ControlFlow::Continue(()),
@@ -457,7 +458,14 @@ pub fn rollback(
             None => {
                 let parent = capture::newest(session)?.map(|(id, _)| id);
                 let mut read = engine.begin_read()?;
-                capture::take_from(session, &mut *read, label.clone(), Some(target), parent, Rules::Keep)?
+                // Recalled inside the transaction, so that what the stamp stands for is what was recalled.
+                match seen::recall(session)?.filter(|(_, state)| has_same_rules(target, state)) {
+                    Some((_, state)) => {
+                        let stamp = read.stamp()?;
+                        capture::save(session, label.clone(), state, parent, stamp)?
+                    }
+                    None => capture::take_from(session, &mut *read, label.clone(), Some(target), parent, Rules::Keep)?,
+                }
             }
         };
         let wanted = match scope {

@@ -14,7 +14,7 @@ use super::capture::State;
 use super::compare::Comparison;
 use crate::engine::Finding;
 use crate::schema::{Schema, TableKind};
-use crate::snapshot::changes::{Cell, RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::manifest::TableManifest;
 use crate::snapshot::rowdiff;
 use crate::store::Store;
@@ -102,7 +102,7 @@ impl Loss {
             LossKind::RowsRemoved => format!("{count} of {of} rows of `{table}` are gone"),
             LossKind::ColumnDropped => format!("column `{table}.{column}` was dropped with {count} {values}"),
             LossKind::ColumnEmptied => format!("column `{table}.{column}` lost all of its {count} {values}: they are NULL now"),
-            LossKind::ValuesDestroyed => format!("{count} of {of} {values} of `{table}.{column}` did not survive the change of its type"),
+            LossKind::ValuesDestroyed => format!("{count} of {of} values of `{table}.{column}` did not survive the change of its type"),
             LossKind::Orphans => format!("{count} {rows} of `{table}` now refer to rows that do not exist"),
         };
         if let Some(cause) = &self.cause {
@@ -165,7 +165,7 @@ pub fn judge(
             continue;
         }
         let mut watch = Watch::new(pair);
-        let counts = comparison.rows(pair, &mut |change| watch.see(pair, &change))?;
+        let counts = comparison.rows(pair, Cells::Telling, &mut |change| watch.see(pair, &change))?;
         if !is_ledger && !comparison.is_machinery(pair) {
             table_losses(store, comparison, pair, &counts, watch, &mut verdict.losses)?;
         }

@@ -78,6 +78,15 @@ pub enum RowKey {
     Content(Option<usize>),
 }
 
+/// Which cells of the rows that differ are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cells {
+    /// All of them.
+    All,
+    /// Those of the key and those that differ; the others are empty strings, which no cell is.
+    Telling,
+}
+
 /// What happened to one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowChange {

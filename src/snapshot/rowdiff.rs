@@ -14,7 +14,7 @@ use std::rc::Rc;
 use hashlink::LinkedHashMap;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::changes::{Cell, ColumnPair, Row, RowChange, RowCounts, RowKey, TablePair};
+use super::changes::{Cell, Cells, ColumnPair, Row, RowChange, RowCounts, RowKey, TablePair};
 use super::compare::{CompareError, Objects};
 use super::manifest::{Group, Node, TableManifest};
 use crate::id::ObjectId;
@@ -35,6 +35,7 @@ pub fn diff_rows(
     before: Option<&TableManifest>,
     after: Option<&TableManifest>,
     objects: &dyn Objects,
+    cells: Cells,
     sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
 ) -> Result<RowCounts, CompareError> {
     let mut counts = RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() };
@@ -60,17 +61,17 @@ pub fn diff_rows(
             let cache = Cache::new(objects);
             let is_added = |columns: &ColumnPair| columns.before.is_none() && !is_hidden(columns);
             let added = (0..pair.columns.len()).filter(|&at| is_added(&pair.columns[at])).collect();
-            let diff = Diff { cache: &cache, before, after, columns: &pair.columns, compared, added, key, number };
+            let diff = Diff { cache: &cache, before, after, columns: &pair.columns, compared, added, key, number, cells };
             let _ = diff.run(&mut counts, sink)?;
         }
         (Some(before), None) => {
-            table_rows(before, objects, &mut |row| {
+            rows_of_table(before, objects, cells, &mut |row| {
                 counts.removed += 1;
                 sink(RowChange::Removed(row))
             })?;
         }
         (None, Some(after)) => {
-            table_rows(after, objects, &mut |row| {
+            rows_of_table(after, objects, cells, &mut |row| {
                 counts.added += 1;
                 sink(RowChange::Added(row))
             })?;
@@ -89,6 +90,7 @@ pub fn diff_exact(
     from: &TableManifest,
     to: &TableManifest,
     objects: &dyn Objects,
+    cells: Cells,
     sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
 ) -> Result<RowCounts, CompareError> {
     let width = from.columns.len().min(to.columns.len());
@@ -97,7 +99,7 @@ pub fn diff_exact(
     let cache = Cache::new(objects);
     let key = Key::Columns(to.locator.clone());
     let compared = (0..width).collect();
-    let diff = Diff { cache: &cache, before: from, after: to, columns: &columns, compared, added: Vec::new(), key, number: None };
+    let diff = Diff { cache: &cache, before: from, after: to, columns: &columns, compared, added: Vec::new(), key, number: None, cells };
     let _ = diff.run(&mut counts, sink)?;
     Ok(counts)
 }
@@ -111,9 +113,24 @@ pub fn table_rows(
     objects: &dyn Objects,
     sink: &mut dyn FnMut(Row) -> ControlFlow<()>,
 ) -> Result<(), CompareError> {
+    rows_of_table(manifest, objects, Cells::All, sink)
+}
+
+fn rows_of_table(
+    manifest: &TableManifest,
+    objects: &dyn Objects,
+    cells: Cells,
+    sink: &mut dyn FnMut(Row) -> ControlFlow<()>,
+) -> Result<(), CompareError> {
     for group in row_groups(manifest, objects)? {
         let chunks = (0..manifest.columns.len())
-            .map(|column| Chunk::read(manifest, &group, column, objects))
+            .map(|column| {
+                if cells == Cells::All || manifest.identity.contains(&column) {
+                    Chunk::read(manifest, &group, column, objects)
+                } else {
+                    Ok(Chunk::Default(String::new()))
+                }
+            })
             .collect::<Result<Vec<_>, CompareError>>()?;
         for row in 0..rows_of(&group) {
             if sink(chunks.iter().map(|chunk| chunk.cell(row).into()).collect()).is_break() {
@@ -173,8 +190,8 @@ pub fn keys_in_common_percent(
 ) -> Result<u64, CompareError> {
     let RowKey::Columns(key) = &pair.key else { return Ok(0) };
     let cache = Cache::new(objects);
-    let (columns, key) = (pair.columns.as_slice(), Key::Columns(key.clone()));
-    let diff = Diff { cache: &cache, before, after, columns, compared: Vec::new(), added: Vec::new(), key, number: None };
+    let (columns, key, cells) = (pair.columns.as_slice(), Key::Columns(key.clone()), Cells::Telling);
+    let diff = Diff { cache: &cache, before, after, columns, compared: Vec::new(), added: Vec::new(), key, number: None, cells };
     let first = |groups: Vec<Group>| groups.into_iter().take(4).collect::<Vec<_>>();
     let mut from = diff.fingerprints(&first(row_groups(before, objects)?), Which::Before)?;
     let mut to = diff.fingerprints(&first(row_groups(after, objects)?), Which::After)?;
@@ -316,6 +333,8 @@ struct Diff<'a> {
     key: Key,
     /// The pair of hidden row numbers, where they make a row a renumbered one.
     number: Option<usize>,
+    /// Which cells of rows are read.
+    cells: Cells,
 }
 
 impl Diff<'_> {
@@ -363,7 +382,7 @@ impl Diff<'_> {
         pairs.sort_unstable_by_key(|(_, a)| *a);
         for place in only_before {
             counts.removed += 1;
-            if sink(RowChange::Removed(self.row(&before, place, Which::Before)?)).is_break() {
+            if sink(RowChange::Removed(self.row(&before, place, Which::Before, &[])?)).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -379,7 +398,7 @@ impl Diff<'_> {
         for (b, a) in pairs {
             while let Some(place) = added.next_if(|place| *place < a) {
                 counts.added += 1;
-                if sink(RowChange::Added(self.row(&after, place, Which::After)?)).is_break() {
+                if sink(RowChange::Added(self.row(&after, place, Which::After, &[])?)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -389,7 +408,7 @@ impl Diff<'_> {
         }
         for place in added {
             counts.added += 1;
-            if sink(RowChange::Added(self.row(&after, place, Which::After)?)).is_break() {
+            if sink(RowChange::Added(self.row(&after, place, Which::After, &[])?)).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -432,8 +451,8 @@ impl Diff<'_> {
         for &column in &columns {
             counts.cells[column] += 1;
         }
-        let before = self.row(before, b, Which::Before)?;
-        let after = self.row(after, a, Which::After)?;
+        let before = self.row(before, b, Which::Before, &columns)?;
+        let after = self.row(after, a, Which::After, &columns)?;
         Ok(sink(RowChange::Changed { before, after, columns }))
     }
 
@@ -456,10 +475,20 @@ impl Diff<'_> {
         })
     }
 
-    fn row(&self, groups: &[Group], place: Place, which: Which) -> Result<Row, CompareError> {
+    /// Reads a row; `differing` are the pairs of columns that differ.
+    fn row(&self, groups: &[Group], place: Place, which: Which, differing: &[usize]) -> Result<Row, CompareError> {
         let manifest = self.manifest(which);
         let group = &groups[place.0 as usize];
-        (0..manifest.columns.len()).map(|column| Ok(self.cache.chunk(manifest, group, column)?.cell(place.1 as usize).into())).collect()
+        let key: &[usize] = match &self.key {
+            Key::Columns(key) => key,
+            Key::Content => &[],
+        };
+        let is_told = |column: usize| {
+            let is_it = |pair: &usize| self.column(which, *pair) == Some(column);
+            self.cells == Cells::All || manifest.identity.contains(&column) || key.iter().any(is_it) || differing.iter().any(is_it)
+        };
+        let cell = |column| Ok(self.cache.chunk(manifest, group, column)?.cell(place.1 as usize).into());
+        (0..manifest.columns.len()).map(|column| if is_told(column) { cell(column) } else { Ok("".into()) }).collect()
     }
 
     /// Walks both trees from the top and drops what both have; returns the groups that remain.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed, which is what it is for")]
 
+mod migrate;
 mod oracle;
 mod property;
+mod rollback;
 mod sandbox;
 mod tidy;
+mod undo;

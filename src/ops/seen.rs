@@ -1,0 +1,52 @@
+//! What was seen of a database, and under which fingerprint: so that one that nobody wrote since need not be read again.
+//!
+//! Kept in the store's cache, one file a database; only ever saves time. A snapshot's state is recalled if and only if the fingerprint is the same
+//! and the snapshot is there.
+
+use serde::{Deserialize, Serialize};
+
+use super::capture::{self, State};
+use super::{OpError, Session};
+use crate::engine::Finding;
+use crate::id::ObjectId;
+
+/// What the cache keeps of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Under which fingerprint it was seen.
+    pub fingerprint: String,
+    /// The snapshot of what was seen.
+    pub snapshot: ObjectId,
+    /// What the engine's checks found then, if they ran.
+    #[serde(default)]
+    pub findings: Option<Vec<Finding>>,
+}
+
+fn name(session: &Session<'_>) -> String {
+    let source = &session.source;
+    format!("seen-{}.json", ObjectId::of(format!("{} {}", source.engine, source.place).as_bytes()).short())
+}
+
+/// Remembers what was seen. That it cannot be kept is no error.
+pub fn remember(session: &Session<'_>, seen: &Seen) {
+    let json = serde_json::to_vec(seen).expect("plain data with string keys serialises");
+    session.store.write_cache(&name(session), &json);
+}
+
+/// Recalls the state of a database that nobody wrote since; none where that cannot be told.
+///
+/// # Errors
+/// [`OpError::Store`] where the snapshot is there and damaged.
+pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
+    let Some(json) = session.store.read_cache(&name(session)) else { return Ok(None) };
+    let Ok(seen) = serde_json::from_slice::<Seen>(&json) else { return Ok(None) };
+    if (session.fingerprint)().as_ref() != Some(&seen.fingerprint) {
+        return Ok(None);
+    }
+    let Ok(snapshot) = capture::read_snapshot(session.store, seen.snapshot) else { return Ok(None) };
+    if snapshot.source != session.source {
+        return Ok(None);
+    }
+    let state = capture::load(session.store, &snapshot)?;
+    Ok(Some((seen, state)))
+}

@@ -1,0 +1,223 @@
+//! The wrapper: what it catches, what it lets through, and what it leaves behind.
+
+use std::process::Stdio;
+
+use crate::oracle;
+use crate::sandbox::{Sandbox, finish};
+
+const CHATS: &str = "
+CREATE TABLE chats(id INTEGER PRIMARY KEY, title TEXT);
+CREATE TABLE messages(id INTEGER PRIMARY KEY, chat_id INTEGER REFERENCES chats(id) ON DELETE CASCADE, body TEXT);
+INSERT INTO chats VALUES(1,'a'),(2,'b');
+INSERT INTO messages VALUES(1,1,'x'),(2,1,'y'),(3,2,'z');
+";
+
+const REBUILD: &str = "
+CREATE TABLE chats_new(id INTEGER PRIMARY KEY, title TEXT NOT NULL);
+INSERT INTO chats_new SELECT * FROM chats;
+DROP TABLE chats;
+ALTER TABLE chats_new RENAME TO chats;
+";
+
+#[test]
+fn rollback_restores_rows_deleted_by_cascade() {
+    let sandbox = Sandbox::with(CHATS);
+    let kept = sandbox.copy_db("kept.db");
+    sandbox.migrate(&[], REBUILD).exits(4).says(&[
+        "3 of 3 rows of `messages` are gone; they referenced `chats` ON DELETE CASCADE",
+        "was rolled back to snapshot",
+        "and verified",
+        "--allow messages",
+    ]);
+    oracle::assert_same(&kept, &sandbox.db());
+    sandbox.dbelay(&["diff", "pre", "failed", "--data"]).exits(0).prints(&["- id=1 chat_id=1 body='x'", "3 removed"]);
+}
+
+#[test]
+fn an_announced_loss_is_kept() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox.migrate(&["--allow", "messages"], REBUILD).exits(0).says(&["allowed: 3 of 3 rows of `messages` are gone"]);
+    assert_eq!(sandbox.number("SELECT count(*) FROM messages"), 0);
+    sandbox.dbelay(&["rollback"]).exits(0);
+    assert_eq!(sandbox.number("SELECT count(*) FROM messages"), 3);
+}
+
+#[test]
+fn a_loss_in_the_configuration_is_announced_too() {
+    let sandbox = Sandbox::with(CHATS);
+    std::fs::write(sandbox.path("dbelay.toml"), "database = \"app.db\"\n[migrate]\nallow = [\"messages\"]\n").unwrap();
+    sandbox.migrate(&[], REBUILD).exits(0);
+}
+
+#[test]
+fn a_harmless_migration_is_kept_and_told() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox.migrate(&[], "ALTER TABLE messages ADD COLUMN read INTEGER DEFAULT 0; UPDATE chats SET title = upper(title)").exits(0).says(&[
+        "+ column `messages.read`: INTEGER DEFAULT 0",
+        "chats  2 changed  (title)",
+        "snapshot post",
+    ]);
+    sandbox.dbelay(&["diff", "pre", "post", "--stat"]).exits(0).prints(&["chats  2 changed  (title)"]);
+}
+
+#[test]
+fn a_failed_command_is_rolled_back_though_it_had_committed() {
+    let sandbox = Sandbox::with(CHATS);
+    let kept = sandbox.copy_db("kept.db");
+    sandbox
+        .migrate(&[], "UPDATE chats SET title = 'half'; INSERT INTO nosuch VALUES(1)")
+        .exits(4)
+        .says(&["the migration command failed (exit 3", "was rolled back to snapshot"]);
+    oracle::assert_same(&kept, &sandbox.db());
+}
+
+#[test]
+fn a_failed_command_that_changed_nothing_says_so() {
+    let sandbox = Sandbox::with(CHATS);
+    let run = sandbox.migrate(&["--json"], "INSERT INTO nosuch VALUES(1)").exits(4);
+    let json = run.json();
+    assert_eq!(json["error"]["database_state"], "unchanged");
+    assert_eq!(json["result"], "unchanged");
+}
+
+#[test]
+fn a_failed_migration_can_be_kept() {
+    let sandbox = Sandbox::with(CHATS);
+    let run =
+        sandbox.migrate(&["--on-failure", "keep", "--json"], "UPDATE chats SET title = 'half'; INSERT INTO nosuch VALUES(1)").exits(5);
+    let json = run.json();
+    assert_eq!(json["error"]["kind"], "not_rolled_back");
+    assert_eq!(json["error"]["database_state"], "changed");
+    assert_eq!(sandbox.number("SELECT count(*) FROM chats WHERE title = 'half'"), 2);
+    sandbox.dbelay(&["rollback"]).exits(0);
+    assert_eq!(sandbox.number("SELECT count(*) FROM chats WHERE title = 'half'"), 0);
+}
+
+#[test]
+fn a_command_killed_by_a_signal_has_failed() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox.dbelay(&["migrate", "--", "sh", "-c", "kill -9 $$"]).exits(4).says(&["killed by SIGKILL", "the database is unchanged"]);
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_said_so() {
+    let sandbox = Sandbox::with(CHATS);
+    let run = sandbox.dbelay(&["migrate", "--json", "--", "no-such-command-at-all"]).exits(3);
+    assert_eq!(run.json()["error"]["database_state"], "unchanged");
+    sandbox.dbelay(&["status"]).exits(0);
+}
+
+#[test]
+fn a_command_that_changes_nothing_leaves_nothing_to_undo() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(0).says(&["the command changed nothing"]);
+    sandbox.dbelay(&["undo"]).exits(3).says(&["there is no operation to undo"]);
+}
+
+#[test]
+fn a_database_that_the_command_deleted_comes_back() {
+    let sandbox = Sandbox::with(CHATS);
+    let kept = sandbox.copy_db("kept.db");
+    sandbox.dbelay(&["migrate", "--", "rm", "app.db"]).exits(4).says(&["cannot be read", "there is no database"]);
+    oracle::assert_same(&kept, &sandbox.db());
+}
+
+#[test]
+fn a_database_that_the_command_destroyed_is_not_touched_and_can_be_restored() {
+    let sandbox = Sandbox::with(CHATS);
+    let kept = sandbox.copy_db("kept.db");
+    sandbox.dbelay(&["migrate", "--", "sh", "-c", "echo this is no database at all > app.db"]).exits(5).says(&["dbelay restore"]);
+    assert_eq!(std::fs::read_to_string(sandbox.db()).unwrap(), "this is no database at all\n");
+    sandbox.dbelay(&["restore", "pre", "--to", "new.db"]).exits(0);
+    oracle::assert_same(&kept, &sandbox.path("new.db"));
+}
+
+#[test]
+fn renamed_tables_and_columns_are_no_loss() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox
+        .migrate(&[], "ALTER TABLE messages RENAME COLUMN body TO content; ALTER TABLE messages RENAME TO posts")
+        .exits(0)
+        .says(&["> table `messages` is now `posts`", "> column `posts.body` is now `posts.content`"]);
+}
+
+#[test]
+fn each_kind_of_loss_is_caught() {
+    let base = "
+        CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, age TEXT, note TEXT);
+        INSERT INTO t VALUES(1,'ann','forty','n1'),(2,'bob','41','n2'),(3,'cid','42','n3');
+        CREATE TABLE other(id INTEGER PRIMARY KEY, t_id INTEGER REFERENCES t(id));
+        INSERT INTO other VALUES(1,1),(2,2);";
+    for (sql, said) in [
+        ("PRAGMA foreign_keys=OFF; DROP TABLE other", "table `other` was dropped with 2 rows"),
+        ("PRAGMA foreign_keys=OFF; DELETE FROM other WHERE id=2", "1 of 2 rows of `other` are gone"),
+        ("ALTER TABLE t DROP COLUMN note", "column `t.note` was dropped with 3 values"),
+        ("UPDATE t SET note = NULL", "column `t.note` lost all of its 3 values"),
+        ("PRAGMA foreign_keys=OFF; UPDATE other SET t_id = 99 WHERE id=1", "1 row of `other` now refer to rows that do not exist"),
+        (
+            "PRAGMA foreign_keys=OFF; CREATE TABLE n(id INTEGER PRIMARY KEY, name TEXT, age INTEGER, note TEXT);
+             INSERT INTO n SELECT id, name, CAST(age AS INTEGER), note FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t",
+            "1 of 3 values of `t.age` did not survive the change of its type",
+        ),
+    ] {
+        let sandbox = Sandbox::with(base);
+        let kept = sandbox.copy_db("kept.db");
+        sandbox.migrate(&[], sql).exits(4).says(&[said]);
+        oracle::assert_same(&kept, &sandbox.db());
+    }
+}
+
+#[test]
+fn the_ledger_of_a_migration_tool_is_rolled_back_with_the_rest() {
+    let sandbox = Sandbox::with("CREATE TABLE schema_migrations(version TEXT); CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+    let sql = "INSERT INTO schema_migrations VALUES('002'); DELETE FROM t";
+    sandbox.migrate(&[], sql).exits(4).says(&["schema_migrations  1 added", "the migration tool's ledger"]);
+    assert_eq!(sandbox.number("SELECT count(*) FROM schema_migrations"), 0);
+    sandbox.migrate(&["--allow", "t"], sql).exits(0);
+}
+
+#[test]
+fn output_streams_and_stays_apart_from_the_json_document() {
+    let sandbox = Sandbox::with(CHATS);
+    let run = sandbox.dbelay(&["migrate", "--", "sh", "-c", "echo to stdout; echo to stderr >&2"]).exits(0);
+    assert_eq!(run.stdout, "to stdout\n");
+    assert!(run.stderr.contains("to stderr\n"));
+    let run = sandbox.dbelay(&["migrate", "--json", "--", "sh", "-c", "echo to stdout"]).exits(0);
+    assert_eq!(run.json()["result"], "unchanged");
+    assert!(run.stderr.contains("to stdout\n"));
+}
+
+#[test]
+fn drift_is_told_before_the_migration() {
+    let sandbox = Sandbox::with(CHATS);
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    sandbox.sql("CREATE INDEX by_hand ON chats(title)");
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(0).says(&["outside of dbelay", "+ index `by_hand` on `chats`"]);
+}
+
+#[test]
+fn a_second_dbelay_waits_for_nobody_and_hears_who_works() {
+    let sandbox = Sandbox::with(CHATS);
+    let inner = format!("{} --db app.db snapshot; test $? -eq 11", env!("CARGO_BIN_EXE_dbelay"));
+    sandbox.dbelay(&["migrate", "--", "sh", "-c", &inner]).exits(0).says(&["locked by `dbelay migrate` (process"]);
+}
+
+#[test]
+fn an_interrupted_migration_is_rolled_back() {
+    let sandbox = Sandbox::with(CHATS);
+    let kept = sandbox.copy_db("kept.db");
+    let script = format!("{} --db app.db demo-apply up.sql && kill -INT $PPID && exec cat fifo", env!("CARGO_BIN_EXE_dbelay"));
+    std::fs::write(sandbox.path("up.sql"), "UPDATE chats SET title = 'half'").unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(sandbox.path("fifo")).status().unwrap().success());
+    let mut command = sandbox.command();
+    command.args(["--db", "app.db", "migrate", "--", "sh", "-c", &script]).stdin(Stdio::null());
+    finish(&mut command).exits(130).says(&["was interrupted", "was rolled back to snapshot"]);
+    oracle::assert_same(&kept, &sandbox.db());
+}
+
+#[test]
+fn a_migration_of_a_database_that_does_not_exist_makes_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(2).says(&["there is no database", "run it without dbelay"]);
+    assert!(!sandbox.path(".dbelay").exists());
+}
