@@ -81,19 +81,19 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let by_name = |same: &dyn Fn(&str) -> bool| state.tables.iter().find(|(_, manifest)| same(&manifest.name));
     let found = by_name(&|name| name == table).or_else(|| by_name(&|name| name.eq_ignore_ascii_case(table)));
     let Some((_, manifest)) = found else { return Err(OpError::NoTable(table.clone(), format!("snapshot `{snapshot}`")).into()) };
+    let chosen = match &args.key {
+        None => None,
+        Some(key) => Some(find_row(&project, manifest, key)?.ok_or_else(|| {
+            let message = format!("there is no row with the key {key} in table `{}` of {snapshot}", manifest.name);
+            CliError::new(ErrorKind::NotFound, message).hint(format_args!("`dbelay log {} {key}` tells when it changed", manifest.name))
+        })?),
+    };
     let shape = manifest.shape();
     let mut writer =
         Writer { format, shape: &shape, out: if format == Format::Json { cx.output.document() } else { cx.output.out() }, rows: 0 };
     writer.begin()?;
-    match &args.key {
-        Some(key) => {
-            let Some(row) = find_row(&project, manifest, key)? else {
-                let message = format!("there is no row with the key {key} in table `{}` of {snapshot}", manifest.name);
-                return Err(CliError::new(ErrorKind::NotFound, message)
-                    .hint(format_args!("`dbelay log {} {key}` tells when it changed", manifest.name)));
-            };
-            writer.row(&project, &row)?;
-        }
+    match chosen {
+        Some(row) => writer.row(&project, &row)?,
         None => {
             let mut failed = None;
             rowdiff::table_rows(manifest, &project.store, &mut |row| match writer.row(&project, &row) {

@@ -128,6 +128,10 @@ impl<'a> Project<'a> {
         let (dir, exists) = find_store(cx, config.as_ref(), file);
         let store = match Store::open(&dir) {
             Err(StoreError::NoStore(_)) if need == Need::Any && !exists => {
+                // What is no database shall leave no store behind either.
+                if let Ok(database) = &database {
+                    database.open()?;
+                }
                 let store = create_store(cx, &dir)?;
                 cx.output.note(format_args!("a new store was made in `{}`", dir.display()));
                 store
@@ -225,19 +229,25 @@ impl<'a> Project<'a> {
         let source = self.source()?;
         let selector = Selector::parse(text)?;
         let now = self.cx.now().with_timezone(&Local);
-        match selector.resolve(&self.known(Some(&source))?, now) {
-            Ok(target) => Ok(target),
+        let found = match selector.resolve(&self.known(Some(&source))?, now) {
+            Ok(found) => found,
+            // It may be the id of a snapshot of another database.
             Err(error) => match selector.resolve(&self.known(None)?, now) {
-                // The id of a snapshot of another database.
-                Ok(Target::Snapshot(id)) => {
-                    let snapshot = capture::read_snapshot(&self.store, id)?;
-                    let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
-                    Err(CliError::new(ErrorKind::NotFound, message)
-                        .hint(format_args!("`--db {}` names that database", snapshot.source.place)))
-                }
-                _ => Err(error.into()),
+                Ok(found @ Target::Snapshot(_)) => found,
+                _ => return Err(error.into()),
             },
+        };
+        // So may a tag, which the whole store shares.
+        if let Target::Snapshot(id) = found {
+            let snapshot = capture::read_snapshot(&self.store, id)?;
+            if snapshot.source != source {
+                let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
+                return Err(
+                    CliError::new(ErrorKind::NotFound, message).hint(format_args!("`--db {}` names that database", snapshot.source.place))
+                );
+            }
         }
+        Ok(found)
     }
 
     /// Finds the snapshot that a selector means; `live` is none.

@@ -50,7 +50,10 @@ impl Sqlite {
             }
             Err(_) => (open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| explain(error, &place(path), busy_ms))?, true),
         };
-        let sqlite = Self::set_up(connection, path, busy_ms, is_read_only)?;
+        let sqlite = match Self::set_up(connection, path, busy_ms, is_read_only) {
+            Err(EngineError::NotADatabase { .. }) => return Err(diagnose(path)),
+            sqlite => sqlite?,
+        };
         let looked = sqlite.connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
         match looked.map_err(|error| explain(error, "opening the database", busy_ms)) {
             Ok(_) => Ok(sqlite),

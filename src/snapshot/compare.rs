@@ -9,7 +9,7 @@ use super::changes::{ColumnPair, RowKey, TablePair};
 use super::manifest::TableManifest;
 use super::rowdiff;
 use crate::id::ObjectId;
-use crate::schema::Schema;
+use crate::schema::{ObjectKind, Schema};
 
 /// An error from anywhere, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -92,9 +92,14 @@ pub fn pair_tables(before: &Side, after: &Side, objects: &dyn Objects) -> Result
         }
     }
     let mut pairs = Vec::new();
+    let sql =
+        |side: &Side, name: &str| side.schema.object(ObjectKind::Table, name).and_then(|object| object.sql.clone()).unwrap_or_default();
     for (to, partner) in after.manifests.iter().zip(partner) {
         pairs.push(match partner {
-            Some(b) => pair(&before.manifests[b], to, objects)?,
+            Some(b) => {
+                let from = &before.manifests[b];
+                pair(from, to, [&sql(before, &from.name), &sql(after, &to.name)], objects)?
+            }
             None => one_sided(None, Some(to)),
         });
     }
@@ -128,7 +133,7 @@ fn likeness(before: &TableManifest, after: &TableManifest, objects: &dyn Objects
     }
     let common = to.iter().filter(|name| from.contains(name)).count();
     if common * 100 >= widest * NAMES_EQUAL_PERCENT {
-        let found = pair(before, after, objects)?;
+        let found = pair(before, after, ["", ""], objects)?;
         if let RowKey::Columns(_) = found.key
             && rowdiff::keys_in_common_percent(&found, before, after, objects)? >= NAMES_EQUAL_PERCENT as u64
         {
@@ -156,8 +161,9 @@ fn one_sided(before: Option<&TableManifest>, after: Option<&TableManifest>) -> T
     }
 }
 
-fn pair(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<TablePair, CompareError> {
-    let partner = pair_columns(before, after, objects)?;
+/// Pairs two tables; `sql` is their DDL.
+fn pair(before: &TableManifest, after: &TableManifest, sql: [&str; 2], objects: &dyn Objects) -> Result<TablePair, CompareError> {
+    let partner = pair_columns(before, after, sql, objects)?;
     let mut columns: Vec<ColumnPair> =
         partner.iter().enumerate().map(|(at, before)| ColumnPair { before: *before, after: Some(at) }).collect();
     for at in (0..before.columns.len()).filter(|at| !partner.contains(&Some(*at))) {
@@ -175,9 +181,13 @@ fn pair(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) ->
 }
 
 /// Finds for each column after the one before.
-fn pair_columns(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<Vec<Option<usize>>, CompareError> {
-    let mut partner: Vec<Option<usize>> = vec![None; after.columns.len()];
-    let mut is_taken = vec![false; before.columns.len()];
+fn pair_columns(
+    before: &TableManifest,
+    after: &TableManifest,
+    sql: [&str; 2],
+    objects: &dyn Objects,
+) -> Result<Vec<Option<usize>>, CompareError> {
+    let mut partners = Partners { of_after: vec![None; after.columns.len()], is_taken: vec![false; before.columns.len()] };
     let (from, to) = (&before.columns, &after.columns);
     let by_name = |a: usize, b: usize| from[b].shape.hidden == to[a].shape.hidden && from[b].shape.name == to[a].shape.name;
     let by_case = |a: usize, b: usize| {
@@ -187,20 +197,9 @@ fn pair_columns(before: &TableManifest, after: &TableManifest, objects: &dyn Obj
     let is_visible = |a: usize, b: usize| !from[b].shape.hidden && !to[a].shape.hidden;
     let mut held = HashMap::new();
     let by_digest = |a: usize, b: usize| is_visible(a, b) && before.rows > 0 && from[b].digest == to[a].digest;
-    let mut assign = |test: &mut dyn FnMut(usize, usize) -> Result<bool, CompareError>| -> Result<(), CompareError> {
-        for a in 0..to.len() {
-            for b in 0..from.len() {
-                if partner[a].is_none() && !is_taken[b] && test(a, b)? {
-                    is_taken[b] = true;
-                    partner[a] = Some(b);
-                }
-            }
-        }
-        Ok(())
-    };
-    assign(&mut |a, b| Ok(by_name(a, b)))?;
-    assign(&mut |a, b| Ok(by_case(a, b)))?;
-    assign(&mut |a, b| {
+    partners.assign(&mut |a, b| Ok(by_name(a, b)))?;
+    partners.assign(&mut |a, b| Ok(by_case(a, b)))?;
+    partners.assign(&mut |a, b| {
         if !by_digest(a, b) {
             return Ok(false);
         }
@@ -211,12 +210,79 @@ fn pair_columns(before: &TableManifest, after: &TableManifest, objects: &dyn Obj
         };
         Ok(has_values || a == b && from[b].shape.declared_type == to[a].shape.declared_type)
     })?;
-    assign(&mut |a, b| {
+    for at in renamed_in_text(before, after, sql, &partners.of_after) {
+        partners.set(at, at);
+    }
+    partners.assign(&mut |a, b| {
         let is_candidate =
             is_visible(a, b) && before.rows > 0 && from[b].shape.declared_type.eq_ignore_ascii_case(&to[a].shape.declared_type);
         Ok(is_candidate && is_alike(before, b, after, a, objects)?)
     })?;
-    Ok(partner)
+    Ok(partners.of_after)
+}
+
+/// Columns on their way to a partner.
+struct Partners {
+    /// For each column after, the one before.
+    of_after: Vec<Option<usize>>,
+    /// For each column before, whether it has a partner.
+    is_taken: Vec<bool>,
+}
+
+impl Partners {
+    fn set(&mut self, after: usize, before: usize) {
+        self.is_taken[before] = true;
+        self.of_after[after] = Some(before);
+    }
+
+    /// Pairs what has no partner yet and passes a test, the first that does.
+    fn assign(&mut self, test: &mut dyn FnMut(usize, usize) -> Result<bool, CompareError>) -> Result<(), CompareError> {
+        for a in 0..self.of_after.len() {
+            for b in 0..self.is_taken.len() {
+                if self.of_after[a].is_none() && !self.is_taken[b] && test(a, b)? {
+                    self.set(a, b);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds columns that stand where others stood, in DDL that is the same but for their names: what `RENAME COLUMN` leaves. Their places are
+/// the same on both sides.
+fn renamed_in_text(before: &TableManifest, after: &TableManifest, sql: [&str; 2], partner: &[Option<usize>]) -> Vec<usize> {
+    let is_alone = |at: &usize| {
+        let has_none = partner.get(*at).is_some_and(Option::is_none) && !partner.contains(&Some(*at));
+        has_none && before.columns.get(*at).is_some_and(|column| !column.shape.hidden)
+    };
+    let candidates: Vec<usize> = (0..after.columns.len()).filter(is_alone).collect();
+    // The name of the table itself may be another.
+    let body = |sql: &str| sql.find('(').map(|at| words(&sql[at..]));
+    let (Some(mut from), Some(to)) = (body(sql[0]), body(sql[1])) else { return Vec::new() };
+    for &at in &candidates {
+        from = from.replace(&words(&before.columns[at].shape.name), &words(&after.columns[at].shape.name));
+    }
+    if from == to { candidates } else { Vec::new() }
+}
+
+/// Breaks SQL into words and signs, without quotes and white space, each between two NULs.
+fn words(sql: &str) -> String {
+    let mut text = String::from("\0");
+    let mut is_word = false;
+    for letter in sql.chars().filter(|letter| !matches!(letter, '"' | '`' | '[' | ']')) {
+        let goes_on = letter.is_alphanumeric() || letter == '_';
+        if !(is_word && goes_on) && !text.ends_with('\0') {
+            text.push('\0');
+        }
+        if !letter.is_whitespace() {
+            text.push(letter);
+        }
+        is_word = goes_on;
+    }
+    if !text.ends_with('\0') {
+        text.push('\0');
+    }
+    text
 }
 
 /// Tells whether nearly all cells of a sample are equal, in groups that begin with the same key and have as many rows.

@@ -1,0 +1,143 @@
+//! Dying at the n-th durable step, for every n: the store stays sound, the database is before or after, and the next command says what to
+//! do.
+
+use crate::oracle;
+use crate::sandbox::{Sandbox, finish};
+
+/// The most steps that one command takes.
+const STEPS_MAX: u64 = 400;
+
+const BASE: &str = "
+CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT);
+CREATE TABLE keyless(a);
+INSERT INTO t VALUES(1,'a'),(2,'b'),(3,'c');
+INSERT INTO keyless VALUES('k');
+";
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(target).unwrap();
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Prepares a project, then runs a command again and again, each time from the same beginning, dying one step later, until it lives.
+fn check(prepare: &dyn Fn(&Sandbox), arguments: &[&str], live_code: i32, after_death: &dyn Fn(&Sandbox)) {
+    let sandbox = Sandbox::with(BASE);
+    prepare(&sandbox);
+    let kept = tempfile::tempdir().unwrap();
+    copy_folder(&sandbox.path(""), kept.path());
+    for step in 1..STEPS_MAX {
+        for entry in std::fs::read_dir(sandbox.path("")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        }
+        copy_folder(kept.path(), &sandbox.path(""));
+        let mut command = sandbox.command();
+        command.args(["--db", "app.db"]).args(arguments).env("DBELAY_TEST_DIE_AT_STEP", step.to_string());
+        let run = finish(&mut command);
+        if run.code != -1 {
+            assert_eq!(run.code, live_code, "{}", run.stderr);
+            assert!(step > 3, "the command took no durable steps");
+            return;
+        }
+        if sandbox.path(".dbelay/config.json").exists() {
+            sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+        }
+        after_death(&sandbox);
+        // Whatever was left behind, the next command works.
+        sandbox.dbelay(&["snapshot"]).exits(0);
+        sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+        sandbox.dbelay(&["status"]).exits(0).prints(&["the database is equal to it"]);
+    }
+    panic!("more than {STEPS_MAX} steps");
+}
+
+#[test]
+fn a_first_snapshot_that_dies_leaves_the_database_alone() {
+    let expected = Sandbox::with(BASE);
+    check(&|_| {}, &["snapshot"], 0, &|sandbox| oracle::assert_same(&expected.db(), &sandbox.db()));
+}
+
+#[test]
+fn a_rollback_that_dies_is_before_or_after() {
+    let good = Sandbox::with(BASE);
+    let damage = "UPDATE t SET x = 'damaged'; DELETE FROM t WHERE id = 3; DROP TABLE keyless";
+    let damaged = Sandbox::with(BASE);
+    damaged.sql(damage);
+    let (good_dump, damaged_dump) = (oracle::dump(&good.db()), oracle::dump(&damaged.db()));
+    check(
+        &|sandbox| {
+            sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+            sandbox.sql(damage);
+        },
+        &["rollback", "good"],
+        0,
+        &|sandbox| {
+            let now = oracle::dump(&sandbox.db());
+            assert!(now == good_dump || now == damaged_dump, "{now}");
+            sandbox.dbelay(&["rollback", "good"]).exits(0);
+            assert_eq!(oracle::dump(&sandbox.db()), good_dump);
+        },
+    );
+}
+
+#[test]
+fn a_migration_that_dies_can_be_rolled_back() {
+    let before = Sandbox::with(BASE);
+    let sql = "UPDATE t SET x = 'half'; DELETE FROM keyless";
+    let after = Sandbox::with(BASE);
+    after.sql(sql);
+    let (before_dump, after_dump) = (oracle::dump(&before.db()), oracle::dump(&after.db()));
+    let program = env!("CARGO_BIN_EXE_dbelay");
+    check(
+        &|sandbox| {
+            std::fs::write(sandbox.path("up.sql"), sql).unwrap();
+            sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+        },
+        &["migrate", "--", program, "--db", "app.db", "demo-apply", "up.sql"],
+        4,
+        &|sandbox| {
+            let now = oracle::dump(&sandbox.db());
+            assert!(now == before_dump || now == after_dump, "{now}");
+            if now == after_dump {
+                sandbox.dbelay(&["migrate", "--", "true"]).exits(3).says(&["was interrupted", "dbelay rollback pre"]);
+                sandbox.dbelay(&["rollback"]).exits(0);
+                assert_eq!(oracle::dump(&sandbox.db()), before_dump);
+            }
+        },
+    );
+}
+
+#[test]
+fn an_undo_that_dies_is_before_or_after() {
+    let before = Sandbox::with(BASE);
+    let sql = "UPDATE t SET x = 'new'; CREATE TABLE extra(x)";
+    let after = Sandbox::with(BASE);
+    after.sql(sql);
+    let (before_dump, after_dump) = (oracle::dump(&before.db()), oracle::dump(&after.db()));
+    check(
+        &|sandbox| {
+            sandbox.migrate(&[], sql).exits(0);
+        },
+        &["undo"],
+        0,
+        &|sandbox| {
+            let now = oracle::dump(&sandbox.db());
+            assert!(now == before_dump || now == after_dump, "{now}");
+            if now == after_dump {
+                sandbox.dbelay(&["undo"]).exits(0);
+            } else {
+                sandbox.dbelay(&["redo"]).exits(0);
+                assert_eq!(oracle::dump(&sandbox.db()), after_dump);
+                sandbox.dbelay(&["undo"]).exits(0);
+            }
+            assert_eq!(oracle::dump(&sandbox.db()), before_dump);
+        },
+    );
+}
