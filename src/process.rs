@@ -351,6 +351,7 @@ pub use platform::SignalHold;
 #[cfg(unix)]
 mod platform {
     use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
     use std::io;
     use std::process::{Child, ExitStatus};
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -394,19 +395,18 @@ mod platform {
             let mut held = locked(&HELD);
             let mut hold = Self(Vec::new());
             for &signal in signals {
-                if !held.contains_key(&signal) {
-                    if ignored(signal) {
-                        continue;
+                let entry = match held.entry(signal) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(_) if ignored(signal) => continue,
+                    Entry::Vacant(entry) => {
+                        let default = Arc::new(AtomicBool::new(true));
+                        signal_hook::flag::register_conditional_default(signal, Arc::clone(&default))?;
+                        entry.insert(Held { default, holders: 0 })
                     }
-                    let default = Arc::new(AtomicBool::new(true));
-                    signal_hook::flag::register_conditional_default(signal, Arc::clone(&default))?;
-                    held.insert(signal, Held { default, holders: 0 });
-                }
-                if let Some(entry) = held.get_mut(&signal) {
-                    entry.holders += 1;
-                    entry.default.store(false, Ordering::SeqCst);
-                    hold.0.push(signal);
-                }
+                };
+                entry.holders += 1;
+                entry.default.store(false, Ordering::SeqCst);
+                hold.0.push(signal);
             }
             Ok(hold)
         }

@@ -85,7 +85,7 @@ fn database(cx: &Context) -> Result<String, CliError> {
     }
     if !cx.environment.stdin_terminal || cx.output.is_json() {
         let list: Vec<String> = offered.iter().map(|candidate| format!("  {candidate}")).collect();
-        let first = offered.first().map(|candidate| to_write(candidate)).unwrap_or_default();
+        let first = offered.first().map(to_write).unwrap_or_default();
         return Err(CliError::new(ErrorKind::Config, format!("which database? these were found:\n{}", list.join("\n")))
             .hint(format_args!("choose one: `dbelay init --db {}`", shown(cx, &first))));
     }

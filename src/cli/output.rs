@@ -280,11 +280,6 @@ fn color(when: When, terminal: bool, environment: &Environment) -> ColorChoice {
     }
 }
 
-/// Returns text from a database or a command with its control characters escaped, so that it cannot steer the terminal.
-pub fn clean(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -323,10 +318,5 @@ pub mod tests {
         check(When::Auto, true, &[("TERM", "dumb")], false);
         check(When::Always, false, &[("NO_COLOR", "1")], true);
         check(When::Never, true, &[("CLICOLOR_FORCE", "1")], false);
-    }
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(clean("a\u{1b}[31m\tb é"), "a\\u{1b}[31m\\tb é");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeZone, Utc};
+pub use dbelay::render::text::number;
 
 /// Renders a time in the local zone: `2026-11-21 14:03:11`.
 pub fn stamp(time: DateTime<Utc>) -> String {
@@ -61,19 +62,6 @@ pub fn bytes(bytes: u64) -> String {
         unit += 1;
     }
     format!("{size:.1} {}", UNITS[unit])
-}
-
-/// Renders a number with separators: `1,204`.
-pub fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Renders a number of things, in English: `1 row`, `1,204 rows`, `2 entries`.

@@ -271,12 +271,15 @@ fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, wanted: &State, se
     Ok(())
 }
 
+/// Hands a batch of rows to the target; returns how many it took.
+type SendRows<'a> = dyn FnMut(&mut dyn Iterator<Item = Result<Vec<Value>, BoxError>>) -> Result<u64, EngineError> + 'a;
+
 /// Sends rows on in batches.
 struct Sender<'a> {
     rows: Vec<Vec<Value>>,
     sent: u64,
     error: Option<OpError>,
-    send: &'a mut dyn FnMut(&mut dyn Iterator<Item = Result<Vec<Value>, BoxError>>) -> Result<u64, EngineError>,
+    send: &'a mut SendRows<'a>,
 }
 
 impl Sender<'_> {

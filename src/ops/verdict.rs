@@ -235,7 +235,7 @@ fn is_destroyed(before: &str, after: &str) -> bool {
         (Value::Null, _) => false,
         (_, Value::Null) => true,
         (Value::Text(before), Value::Integer(0)) => !is_zero(&before),
-        (Value::Text(before), Value::Real(after)) if after == 0.0 => !is_zero(&before),
+        (Value::Text(before), Value::Real(0.0)) => !is_zero(&before),
         (Value::Text(before) | Value::Blob(before), Value::Text(after) | Value::Blob(after)) => {
             after.len() < before.len() && before.starts_with(&after)
         }

@@ -266,7 +266,7 @@ fn short(text: &str) -> String {
 
 /// Escapes control characters: names and values come from a database, and terminals obey them.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\u{a0}' { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Writes a number with separators.
@@ -280,4 +280,35 @@ pub fn number(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(clean("a\u{1b}[31m\tb é"), "a\\u{1b}[31m\\tb é");
+    }
+
+    #[test]
+    fn values_are_short_and_look_like_sql() {
+        for (cell, expected) in [
+            ("null", "NULL"),
+            ("12", "12"),
+            ("\"it's\"", "'it's'"),
+            ("{\"blob\":\"AQI=\"}", "x'0102'"),
+            ("{\"real\":\"inf\"}", "{\"real\":\"inf\"}"),
+        ] {
+            assert_eq!(value(cell), expected);
+        }
+        assert_eq!(value(&format!("\"{}\"", "é".repeat(100))), format!("'{}…'", "é".repeat(VALUE_CHARS_MAX)));
+    }
+
+    #[test]
+    fn numbers_have_separators() {
+        for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(number(n), expected);
+        }
+    }
 }

@@ -271,7 +271,8 @@ fn words(sql: &str) -> String {
     let mut is_word = false;
     for letter in sql.chars().filter(|letter| !matches!(letter, '"' | '`' | '[' | ']')) {
         let goes_on = letter.is_alphanumeric() || letter == '_';
-        if !(is_word && goes_on) && !text.ends_with('\0') {
+        let is_border = !(is_word && goes_on);
+        if is_border && !text.ends_with('\0') {
             text.push('\0');
         }
         if !letter.is_whitespace() {

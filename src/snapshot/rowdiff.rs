@@ -197,7 +197,7 @@ pub fn keys_in_common_percent(
     let mut to = diff.fingerprints(&first(row_groups(after, objects)?), Which::After)?;
     let total = from.len().min(to.len()) as u64;
     let (pairs, _, _) = join(&mut from, &mut to);
-    Ok(if total == 0 { 0 } else { pairs.len() as u64 * 100 / total })
+    Ok((pairs.len() as u64 * 100).checked_div(total).unwrap_or(0))
 }
 
 fn rows_of(group: &Group) -> usize {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use dbelay::engine::sqlite::Sqlite;
-use dbelay::engine::{Engine, EngineError, PatchTarget, ReadTransaction};
+use dbelay::engine::{Engine, EngineError, ReadTransaction};
 use dbelay::rows::{CutRule, TableShape};
 use dbelay::schema::{ObjectKind, Settings};
 use dbelay::value::Value;

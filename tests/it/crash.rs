@@ -2,7 +2,7 @@
 //! do.
 
 use crate::oracle;
-use crate::sandbox::{Sandbox, finish};
+use crate::sandbox::{Sandbox, copy_folder, finish};
 
 /// The most steps that one command takes.
 const STEPS_MAX: u64 = 400;
@@ -13,18 +13,6 @@ CREATE TABLE keyless(a);
 INSERT INTO t VALUES(1,'a'),(2,'b'),(3,'c');
 INSERT INTO keyless VALUES('k');
 ";
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    for entry in walkdir::WalkDir::new(from) {
-        let entry = entry.unwrap();
-        let target = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
-            std::fs::create_dir_all(target).unwrap();
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 /// Prepares a project, then runs a command again and again, each time from the same beginning, dying one step later, until it lives.
 fn check(prepare: &dyn Fn(&Sandbox), arguments: &[&str], live_code: i32, after_death: &dyn Fn(&Sandbox)) {

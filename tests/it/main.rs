@@ -1,6 +1,6 @@
 //! Tests through the built binary, on real databases, one module a topic.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed, which is what it is for")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test panics where it fails, and says which case it was")]
 
 mod bad_input;
 mod cli;
@@ -9,6 +9,7 @@ mod crash;
 mod databases;
 mod demo;
 mod diff;
+mod golden;
 mod migrate;
 mod oracle;
 mod property;

@@ -144,6 +144,19 @@ pub fn copy_database(from: &Path, to: &Path) {
     }
 }
 
+/// Copies everything in a folder into another.
+pub fn copy_folder(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(target).unwrap();
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 #[track_caller]
 pub fn finish(command: &mut Command) -> Run {
     let output = command.output().unwrap();

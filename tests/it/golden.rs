@@ -1,0 +1,43 @@
+//! Stores that earlier versions wrote open for ever: sound, restorable, with the ids that the same states have today.
+
+use std::path::{Path, PathBuf};
+
+use crate::oracle;
+use crate::sandbox::{Sandbox, copy_database, copy_folder};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+#[test]
+fn a_store_of_format_1_is_sound_and_restores() {
+    let sandbox = Sandbox::new();
+    copy_folder(&fixture("golden-1/store"), &sandbox.path(".dbelay"));
+    sandbox.run(&["fsck", "--read-data"]).exits(0);
+    assert_eq!(sandbox.run(&["log", "--json"]).exits(0).json()["snapshots"].as_array().unwrap().len(), 6);
+    sandbox.run(&["op", "log"]).exits(0).prints(&["rollback", "undo", "golden"]);
+    for (tag, expected) in [("before", "databases/shop.db"), ("after", "golden-1/after.db")] {
+        let to = format!("{tag}.db");
+        sandbox.run(&["restore", tag, "--to", &to]).exits(0);
+        oracle::assert_same(&fixture(expected), &sandbox.path(&to));
+    }
+    sandbox.run(&["diff", "before", "after", "--stat"]).exits(0).prints(&[
+        "- trigger `orders_logged` on `orders`",
+        "+ column `customers.phone`: TEXT DEFAULT 'none'",
+        "customers  7 changed   (phone)",
+        "orders     30 removed",
+        "log        2 changed   (at)",
+    ]);
+}
+
+#[test]
+fn the_same_state_has_the_ids_of_format_1_today() {
+    let golden = Sandbox::new();
+    copy_folder(&fixture("golden-1/store"), &golden.path(".dbelay"));
+    let sandbox = Sandbox::new();
+    copy_database(&fixture("databases/shop.db"), &sandbox.db());
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    let ids = |json: serde_json::Value| (json["schema"]["id"].clone(), json["tables"].clone(), json["settings"].clone());
+    let today = ids(sandbox.dbelay(&["show", "HEAD", "--json"]).exits(0).json());
+    assert_eq!(ids(golden.run(&["show", "before", "--json"]).exits(0).json()), today);
+}
