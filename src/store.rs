@@ -45,8 +45,9 @@
 //! reported as written and is cut off before the next is appended.
 //!
 //! ## Order of writes
-//! A pack is synced and renamed, its directory synced, and every object in it read back and proven by its id, before a snapshot that needs it is written
-//! (*must*); then the snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
+//! Before an object goes into a pack, its stored form is decoded and compared with what it was made from. A pack is synced and renamed, its
+//! directory synced, and its bytes are read back and found to have its id, before a snapshot that needs it is written (*must*); then the
+//! snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
 //! a reference to nothing.
 
 mod fsck;
@@ -57,9 +58,7 @@ mod pack;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
@@ -684,12 +683,16 @@ impl Batch<'_> {
         let io = |source| StoreError::io("writing a pack in", &packs, source);
         let base = base.filter(|base| **base != id).and_then(|base| self.store.delta_base(base));
         let base = base.as_ref().map(|(base, bytes)| (base, bytes.as_slice()));
-        let (codec, base, stored) = pack::encode_object(json, base).map_err(io)?;
+        let (codec, base_id, stored) = pack::encode_object(json, base).map_err(io)?;
+        let prefix = base.filter(|_| base_id.is_some()).map(|(_, bytes)| bytes);
+        if !pack::is_encoding_of(json, codec, &stored, prefix) {
+            return Err(StoreError::Damaged { path: packs, id, what: "what was compressed does not decompress to the same".to_owned() });
+        }
         let mut state = self.state();
         state.stats.objects_new += 1;
         state.stats.raw_bytes += json.len() as u64;
         state.stats.stored_bytes += stored.len() as u64;
-        self.append(&mut state, id, codec, base, json.len() as u64, &stored, &packs)?;
+        self.append(&mut state, id, codec, base_id, json.len() as u64, &stored, &packs)?;
         Ok(id)
     }
 
@@ -729,17 +732,17 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Makes the objects durable, and reads every one of them back; only then are they part of the store.
+    /// Makes the objects durable, and reads back what was written; only then are they part of the store.
     ///
     /// # Errors
-    /// [`StoreError::Io`], [`StoreError::Damaged`] where what was read back is not what was written.
+    /// [`StoreError::Io`], also where what was read back is not what was written.
     pub fn finish(self) -> Result<BatchStats, StoreError> {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = state.durable.take() {
             state.packs.push(writer.publish(&self.store.dir.join("packs"))?);
         }
-        for (path, id, entries) in &state.packs {
-            self.store.read_back(path, id, entries)?;
+        for (path, id, _) in &state.packs {
+            read_back(path, id)?;
         }
         let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
         for (path, _, entries) in state.packs {
@@ -753,33 +756,11 @@ impl Batch<'_> {
     }
 }
 
-impl Store {
-    /// Proves that a pack has the bytes that were written, and that each object in it has its id.
-    fn read_back(&self, path: &Path, id: &ObjectId, entries: &[Entry]) -> Result<(), StoreError> {
-        let io = |source| StoreError::io("reading back", path, source);
-        let file = File::open(path).map_err(io)?;
-        if pack::hash_file(&file, &mut |_| {}).map_err(io)? != *id {
-            return Err(StoreError::io("reading back", path, io::Error::other("the bytes on disk are not those that were written")));
-        }
-        let holder = Holder::Pack(path.to_owned());
-        let next = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism().map_or(2, NonZero::get).min(entries.len() / 8 + 1);
-        std::thread::scope(|scope| {
-            let work = || {
-                while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.read(entry, &holder)?;
-                }
-                Ok(())
-            };
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut result = work();
-            for other in others {
-                let found = other.join().unwrap_or_else(|_| Err(io(io::Error::other("a thread panicked"))));
-                result = result.and(found);
-            }
-            result
-        })
-    }
+/// Proves that a pack has the bytes that were written.
+fn read_back(path: &Path, id: &ObjectId) -> Result<(), StoreError> {
+    let io = |source| StoreError::io("reading back", path, source);
+    let found = File::open(path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
+    if found == *id { Ok(()) } else { Err(io(io::Error::other("the bytes on disk are not those that were written"))) }
 }
 
 #[cfg(test)]

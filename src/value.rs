@@ -252,6 +252,11 @@ pub fn encode_text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.reserve(bytes.len() + 2);
     out.push(b'"');
+    if !needs_escapes(bytes) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut start = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let escape = ESCAPES[usize::from(byte)];
@@ -269,6 +274,24 @@ pub fn encode_text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.extend_from_slice(&bytes[start..]);
     out.push(b'"');
+}
+
+/// Tells whether any byte is to be escaped, eight at a time: a byte has its high bit set in `hit` if it is below 0x20, `"` or `\`.
+fn needs_escapes(bytes: &[u8]) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let hit = |word: u64| {
+        // The usual test for a zero byte (Hacker's Delight, 6-1) after an exclusive or; it may only err after a true hit.
+        let equals = |byte: u8| {
+            let other = word ^ (LOW * u64::from(byte));
+            other.wrapping_sub(LOW) & !other & HIGH
+        };
+        let below = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
+        below | equals(b'"') | equals(b'\\')
+    };
+    let mut words = bytes.chunks_exact(8);
+    let any = words.by_ref().fold(0, |seen, chunk| seen | hit(u64::from_le_bytes(chunk.try_into().expect("chunks have eight bytes"))));
+    any != 0 || words.remainder().iter().any(|byte| ESCAPES[usize::from(*byte)] != 0)
 }
 
 /// For each byte the letter that follows the backslash, 0 where the byte stands as itself.
@@ -388,6 +411,17 @@ mod tests {
     fn text_is_escaped_as_serde_json_does() {
         let all: String = (0..0x250).filter_map(char::from_u32).collect();
         assert_eq!(Value::Text(all.clone().into_bytes()).to_json(), serde_json::to_string(&all).expect("text serialises"));
+    }
+
+    #[test]
+    fn escapes_are_seen_wherever_they_stand() {
+        for byte in 0..=255_u8 {
+            for at in 0..20 {
+                let mut bytes = [b'a'; 20];
+                bytes[at] = byte;
+                assert_eq!(needs_escapes(&bytes), ESCAPES[usize::from(byte)] != 0, "{byte} at {at}");
+            }
+        }
     }
 
     #[test]

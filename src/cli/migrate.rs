@@ -358,7 +358,10 @@ fn hint(outcome: &Outcome, losses: &[&Loss], is_unchanged: bool) -> String {
     if is_unchanged {
         return "what the command said is above; nothing has to be undone".to_owned();
     }
-    let allow = losses.first().map(|loss| format!("; if the loss is intended: `dbelay migrate --allow {} -- ...`", loss.allowance()));
+    let allow = losses
+        .first()
+        .filter(|_| outcome.end.is_success())
+        .map(|loss| format!("; if the loss is intended: `dbelay migrate --allow {} -- ...`", loss.allowance()));
     match outcome.result {
         OperationResult::RolledBack => format!("`dbelay diff pre failed` shows what it did{}", allow.unwrap_or_default()),
         _ => "`dbelay diff pre live` shows what it did, `dbelay rollback` puts everything back".to_owned(),

@@ -316,7 +316,8 @@ pub fn save(session: &Session<'_>, label: Label, state: State, parent: Option<Ob
     save_at(session, label, state, parent, stamp, session.stamp())
 }
 
-fn save_at(
+/// As [`save`], of a state that was read at this time.
+pub(super) fn save_at(
     session: &Session<'_>,
     label: Label,
     state: State,

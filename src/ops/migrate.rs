@@ -16,6 +16,7 @@ use crate::engine::{EngineError, Finding};
 use crate::id::ObjectId;
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::manifest::{Snapshot, SnapshotKind};
+use crate::store::{BatchMode, BatchStats};
 
 /// What to do when a migration was not fine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,19 +196,32 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
     }
     let fingerprint = (session.fingerprint)();
     let mut engine = (session.open)()?;
-    let (pre, findings) = {
+    let (pre, findings) = std::thread::scope(|scope| {
         let mut read = engine.begin_read()?;
-        let findings = read.findings()?;
-        refuse_damage(&findings)?;
-        let pre = match recalled {
-            Some((_, state)) => capture::save(session, label, state, parent, 0)?,
+        let check = || -> Result<Vec<Finding>, EngineError> { (session.open)()?.begin_read()?.findings() };
+        // The checks need a core of their own only where there is more to do than to check; and only of a database that nobody writes
+        // meanwhile do they see what the snapshot sees.
+        let beside = (fingerprint.is_some() && recalled.is_none()).then(|| scope.spawn(check));
+        let time = session.stamp();
+        let read_state = match recalled {
+            Some((_, state)) => Ok((state, BatchStats::default())),
             None => {
                 let reference = head.as_ref().map(|(_, snapshot)| capture::load(session.store, snapshot)).transpose()?;
-                capture::take_from(session, &mut *read, label, reference.as_ref(), parent, Rules::Adapt)?
+                let (mode, rules) = (BatchMode::Durable, Rules::Adapt);
+                capture::read_state(&mut *read, session.store, mode, reference.as_ref(), rules, session.progress)
             }
         };
-        (pre, findings)
-    };
+        let found = beside.and_then(|thread| thread.join().ok()).and_then(Result::ok).filter(|_| (session.fingerprint)() == fingerprint);
+        let findings = match found {
+            Some(findings) => findings,
+            None => read.findings()?,
+        };
+        // What is damaged is told as such, whatever else came of it, and makes no snapshot.
+        refuse_damage(&findings)?;
+        let (state, stats) = read_state?;
+        let pre = capture::save_at(session, label, state, parent, 0, time)?;
+        Ok::<_, OpError>((Taken { stats, ..pre }, findings))
+    })?;
     drop(engine);
     let fingerprint = fingerprint.filter(|known| (session.fingerprint)().as_ref() == Some(known));
     if let Some(fingerprint) = &fingerprint {
@@ -223,7 +237,7 @@ fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], option
     let mut engine = (session.open)()?;
     let (state, stamp, findings) = {
         let mut read = engine.begin_read()?;
-        let mode = crate::store::BatchMode::Durable;
+        let mode = BatchMode::Durable;
         let (state, _) = capture::read_state(&mut *read, session.store, mode, Some(&pre.state), Rules::Keep, session.progress)?;
         let findings = if state.is_same(&pre.state) { findings_before.to_vec() } else { read.findings()? };
         (state, read.stamp()?, findings)

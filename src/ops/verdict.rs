@@ -13,6 +13,7 @@ use super::OpError;
 use super::capture::State;
 use super::compare::Comparison;
 use crate::engine::Finding;
+use crate::render::text::number;
 use crate::schema::{Schema, TableKind};
 use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::manifest::TableManifest;
@@ -97,6 +98,7 @@ impl Loss {
         let column = self.column.as_deref().unwrap_or_default();
         let rows = if *count == 1 { "row" } else { "rows" };
         let values = if *count == 1 { "value" } else { "values" };
+        let (count, of) = (number(*count), number(*of));
         let mut text = match self.kind {
             LossKind::TableDropped => format!("table `{table}` was dropped with {count} {rows}"),
             LossKind::RowsRemoved => format!("{count} of {of} rows of `{table}` are gone"),

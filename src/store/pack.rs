@@ -114,27 +114,10 @@ pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>) -> io::Resul
 
 /// Decodes an object's stored bytes and proves them by its id. `base` is the base's bytes, for a delta.
 pub fn decode_object(entry: &Entry, stored: Vec<u8>, base: Option<&[u8]>) -> Result<Vec<u8>, PackError> {
-    let limit = entry.raw.min(ALLOCATION_BYTES_MAX);
-    let mut json = Vec::new();
-    let read = match (entry.codec, base) {
-        (Codec::Raw, _) => {
-            json = stored;
-            Ok(())
-        }
-        (Codec::Zstd, _) if entry.raw <= ALLOCATION_BYTES_MAX => {
-            let capacity = usize::try_from(limit).unwrap_or_default();
-            zstd::bulk::decompress(&stored, capacity).map(|bytes| json = bytes)
-        }
-        (Codec::Zstd, _) => {
-            zstd::stream::read::Decoder::new(stored.as_slice()).and_then(|decoder| fill(&mut json, decoder, entry.raw, limit))
-        }
-        (Codec::ZstdPrefix, Some(prefix)) => zstd::stream::read::Decoder::with_ref_prefix(stored.as_slice(), prefix)
-            .and_then(|decoder| fill(&mut json, decoder, entry.raw, limit)),
-        (Codec::ZstdPrefix, None) => return invalid("its base is missing"),
+    let json = match entry.codec {
+        Codec::Raw => stored,
+        codec => decompress(codec, &stored, entry.raw, base)?,
     };
-    if let Err(error) = read {
-        return invalid(format!("it cannot be decompressed: {error}"));
-    }
     if json.len() as u64 != entry.raw {
         return invalid(format!("it has {} bytes, the index says {}", json.len(), entry.raw));
     }
@@ -142,6 +125,42 @@ pub fn decode_object(entry: &Entry, stored: Vec<u8>, base: Option<&[u8]>) -> Res
         return invalid("its bytes do not have its id");
     }
     Ok(json)
+}
+
+/// Tells whether stored bytes decode to the JSON that they were made from.
+pub fn is_encoding_of(json: &[u8], codec: Codec, stored: &[u8], base: Option<&[u8]>) -> bool {
+    match codec {
+        Codec::Raw => stored == json,
+        codec => decompress(codec, stored, json.len() as u64, base).is_ok_and(|decoded| decoded == json),
+    }
+}
+
+fn decompress(codec: Codec, stored: &[u8], raw: u64, base: Option<&[u8]>) -> Result<Vec<u8>, PackError> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let limit = raw.min(ALLOCATION_BYTES_MAX);
+    let mut json = Vec::new();
+    let read = match (codec, base) {
+        (Codec::ZstdPrefix, None) => return invalid("its base is missing"),
+        (Codec::ZstdPrefix, Some(prefix)) => {
+            zstd::stream::read::Decoder::with_ref_prefix(stored, prefix).and_then(|decoder| fill(&mut json, decoder, raw, limit))
+        }
+        _ if raw <= ALLOCATION_BYTES_MAX => DECOMPRESSOR.with_borrow_mut(|decompressor| {
+            let capacity = usize::try_from(limit).unwrap_or_default();
+            let decompressor = match decompressor {
+                Some(decompressor) => decompressor,
+                none => none.insert(zstd::bulk::Decompressor::new()?),
+            };
+            json = decompressor.decompress(stored, capacity)?;
+            Ok(())
+        }),
+        _ => zstd::stream::read::Decoder::new(stored).and_then(|decoder| fill(&mut json, decoder, raw, limit)),
+    };
+    match read {
+        Ok(()) => Ok(json),
+        Err(error) => invalid(format!("it cannot be decompressed: {error}")),
+    }
 }
 
 fn fill(json: &mut Vec<u8>, decoder: impl Read, raw: u64, first: u64) -> io::Result<()> {

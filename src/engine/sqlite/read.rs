@@ -153,10 +153,10 @@ impl ReadTransaction for State<'_> {
             let name = quote(&shape.columns[*rowid].name);
             let table = quote(&shape.name);
             for tenths in [3, 6, 9] {
-                tails.push(format!(
-                    "WHERE t.{name} >= (SELECT min({name})/10*{rest} + max({name})/10*{tenths} FROM main.{table}) LIMIT 100",
-                    rest = 10 - tenths
-                ));
+                // Each end by itself, since SQLite looks for one without reading the table, and for both together by reading it.
+                let (least, most) = (format!("SELECT min({name}) FROM main.{table}"), format!("SELECT max({name}) FROM main.{table}"));
+                let rest = 10 - tenths;
+                tails.push(format!("WHERE t.{name} >= ({least})/10*{rest} + ({most})/10*{tenths} LIMIT 100"));
             }
         }
         for tail in &tails {
