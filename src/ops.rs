@@ -7,6 +7,7 @@ pub mod compare;
 pub mod fsck;
 pub mod journal;
 pub mod migrate;
+pub mod plan;
 pub mod rollback;
 pub mod seen;
 pub mod undo;

@@ -53,6 +53,7 @@
 
 pub mod build;
 pub mod changes;
+pub mod chunks;
 pub mod compare;
 pub mod manifest;
 pub mod rowdiff;

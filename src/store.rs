@@ -50,33 +50,34 @@
 //! snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
 //! a reference to nothing.
 
+mod batch;
 mod fsck;
 mod lock;
 mod log;
 mod pack;
+mod tags;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+pub use batch::{Batch, BatchMode, BatchStats};
 pub use fsck::{Damage, FsckDepth, FsckReport};
 pub use lock::{LockGuard, LockHolder};
 pub use log::LogEntry;
 pub use pack::OBJECT_BYTES_MAX;
+pub use tags::{TAG_BYTES_MAX, check_tag_name};
 
-use crate::durable::{self, TemporaryFile};
+use crate::durable;
 use crate::id::ObjectId;
-use pack::{Codec, Entry, PackWriter};
+use pack::Entry;
 
 /// The newest format version that this build reads, and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// The longest tag name, in bytes.
-pub const TAG_BYTES_MAX: usize = 100;
 
 /// What stopped the store.
 #[derive(Debug, thiserror::Error)]
@@ -424,7 +425,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn begin(&self, mode: BatchMode) -> Result<Batch<'_>, StoreError> {
-        Ok(Batch { store: self, mode, state: Mutex::default() })
+        Ok(Batch::new(self, mode))
     }
 
     /// Writes a snapshot's file, durably, and reads it back. Everything that it refers to *must* be durable already.
@@ -466,49 +467,6 @@ impl Store {
         let mut ids: Vec<ObjectId> = files.iter().filter_map(|(name, _)| name.strip_suffix(".json")?.parse().ok()).collect();
         ids.sort();
         Ok(ids)
-    }
-
-    /// Lists all tags by name.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedTag`], [`StoreError::Io`].
-    pub fn tags(&self) -> Result<BTreeMap<String, ObjectId>, StoreError> {
-        self.tag_files()?.into_iter().map(|(name, id)| id.map(|id| (name.clone(), id)).ok_or(StoreError::DamagedTag(name))).collect()
-    }
-
-    fn tag_files(&self) -> Result<Vec<(String, Option<ObjectId>)>, StoreError> {
-        let mut tags = Vec::new();
-        for (name, path) in entries(&self.dir.join("tags"))? {
-            if check_tag_name(&name).is_err() {
-                continue;
-            }
-            let text = fs::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
-            let id = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')).and_then(|text| text.parse().ok());
-            tags.push((name, id));
-        }
-        tags.sort();
-        Ok(tags)
-    }
-
-    /// Lets a tag name a snapshot, durably.
-    ///
-    /// # Errors
-    /// [`StoreError::TagName`], [`StoreError::NoSnapshot`], [`StoreError::Io`].
-    pub fn set_tag(&self, name: &str, id: &ObjectId) -> Result<(), StoreError> {
-        check_tag_name(name)?;
-        self.snapshot(id)?;
-        let path = self.dir.join("tags").join(name);
-        durable::write(&path, format!("{id}\n").as_bytes()).map_err(|source| StoreError::io("writing", &path, source))
-    }
-
-    /// Deletes a tag. One that is not there is no error.
-    ///
-    /// # Errors
-    /// [`StoreError::TagName`], [`StoreError::Io`].
-    pub fn delete_tag(&self, name: &str) -> Result<(), StoreError> {
-        check_tag_name(name)?;
-        let path = self.dir.join("tags").join(name);
-        durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))
     }
 
     /// Reads a file of the cache, if it is there.
@@ -587,180 +545,6 @@ fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
         found.extend(entry.file_name().into_string().ok().map(|name| (name, entry.path())));
     }
     Ok(found)
-}
-
-/// Checks that a tag can have a name: one that a selector can be, and a file on every system.
-///
-/// # Errors
-/// [`StoreError::TagName`].
-pub fn check_tag_name(name: &str) -> Result<(), StoreError> {
-    let lower = name.to_ascii_lowercase();
-    let why = if name.is_empty() {
-        "it is empty"
-    } else if name.len() > TAG_BYTES_MAX {
-        "it is too long"
-    } else if ["head", "live", "pre", "post", "failed"].contains(&lower.as_str()) {
-        "this word is taken"
-    } else if name.chars().any(|c| c.is_control() || c.is_whitespace() || "~^:@{}/\\?*[]<>|\"'`$&;!#%".contains(c)) {
-        "only letters, digits and `-_.+,=` can stand in it"
-    } else if name.starts_with(['-', '.']) || name.ends_with('.') || name.starts_with(durable::TEMPORARY) {
-        "it cannot begin or end like this"
-    } else if name.len() >= 4 && name.len() <= 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        "it looks like the id of a snapshot"
-    } else {
-        return Ok(());
-    };
-    Err(StoreError::TagName { name: name.chars().take(200).collect(), why })
-}
-
-/// What becomes of the objects of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchMode {
-    /// They are in the store for good, once the batch is finished.
-    Durable,
-    /// They can be read through this [`Store`] value as long as it lives, and never become part of the store.
-    Scratch,
-    /// Only their ids are computed.
-    IdsOnly,
-}
-
-/// What a batch did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct BatchStats {
-    /// Objects that were written.
-    pub objects_new: u64,
-    /// Objects that were there already.
-    pub objects_known: u64,
-    /// The JSON bytes of the new ones.
-    pub raw_bytes: u64,
-    /// The bytes that they take.
-    pub stored_bytes: u64,
-}
-
-/// Objects on their way into the store. Dropped before [`Batch::finish`], none of them is in it.
-pub struct Batch<'s> {
-    store: &'s Store,
-    mode: BatchMode,
-    state: Mutex<BatchState>,
-}
-
-#[derive(Default)]
-struct BatchState {
-    seen: HashSet<ObjectId>,
-    stats: BatchStats,
-    packs: Vec<(PathBuf, ObjectId, Vec<Entry>)>,
-    durable: Option<PackWriter<TemporaryFile>>,
-    scratch: Option<PackWriter<File>>,
-}
-
-impl Batch<'_> {
-    fn state(&self) -> MutexGuard<'_, BatchState> {
-        // Whoever panicked did so while compressing, outside the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts an object; may be called from many threads. `base` names an object that is likely to be similar.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`], [`StoreError::TooLong`].
-    pub fn put(&self, json: &[u8], base: Option<&ObjectId>) -> Result<ObjectId, StoreError> {
-        let id = ObjectId::of(json);
-        if self.mode == BatchMode::IdsOnly {
-            return Ok(id);
-        }
-        if json.len() as u64 > OBJECT_BYTES_MAX {
-            return Err(StoreError::TooLong(json.len() as u64));
-        }
-        let is_known = self.store.contains(&id);
-        {
-            let mut state = self.state();
-            if is_known || !state.seen.insert(id) {
-                state.stats.objects_known += 1;
-                return Ok(id);
-            }
-        }
-        let packs = self.store.dir.join("packs");
-        let io = |source| StoreError::io("writing a pack in", &packs, source);
-        let base = base.filter(|base| **base != id).and_then(|base| self.store.delta_base(base));
-        let base = base.as_ref().map(|(base, bytes)| (base, bytes.as_slice()));
-        let (codec, base_id, stored) = pack::encode_object(json, base).map_err(io)?;
-        let prefix = base.filter(|_| base_id.is_some()).map(|(_, bytes)| bytes);
-        if !pack::is_encoding_of(json, codec, &stored, prefix) {
-            return Err(StoreError::Damaged { path: packs, id, what: "what was compressed does not decompress to the same".to_owned() });
-        }
-        let mut state = self.state();
-        state.stats.objects_new += 1;
-        state.stats.raw_bytes += json.len() as u64;
-        state.stats.stored_bytes += stored.len() as u64;
-        self.append(&mut state, id, codec, base_id, json.len() as u64, &stored, &packs)?;
-        Ok(id)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "an index entry, and where it goes")]
-    fn append(
-        &self,
-        state: &mut BatchState,
-        id: ObjectId,
-        codec: Codec,
-        base: Option<ObjectId>,
-        raw: u64,
-        stored: &[u8],
-        packs: &Path,
-    ) -> Result<(), StoreError> {
-        let io = |source| StoreError::io("writing a pack in", packs, source);
-        if self.mode == BatchMode::Scratch {
-            let writer = match &mut state.scratch {
-                Some(writer) => writer,
-                none => {
-                    let cache = self.store.dir.join("cache");
-                    durable::create_dir(&cache).map_err(io)?;
-                    none.insert(tempfile::tempfile_in(&cache).and_then(PackWriter::new).map_err(io)?)
-                }
-            };
-            return writer.append(id, codec, base, raw, stored).map_err(io);
-        }
-        let writer = match &mut state.durable {
-            Some(writer) => writer,
-            none => none.insert(TemporaryFile::create_in(packs).and_then(PackWriter::new).map_err(io)?),
-        };
-        writer.append(id, codec, base, raw, stored).map_err(io)?;
-        if writer.is_full()
-            && let Some(full) = state.durable.take()
-        {
-            state.packs.push(full.publish(packs)?);
-        }
-        Ok(())
-    }
-
-    /// Makes the objects durable, and reads back what was written; only then are they part of the store.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`], also where what was read back is not what was written.
-    pub fn finish(self) -> Result<BatchStats, StoreError> {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = state.durable.take() {
-            state.packs.push(writer.publish(&self.store.dir.join("packs"))?);
-        }
-        for (path, id, _) in &state.packs {
-            read_back(path, id)?;
-        }
-        let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
-        for (path, _, entries) in state.packs {
-            index.add(Holder::Pack(path), entries, true);
-        }
-        if let Some(scratch) = state.scratch {
-            let (file, entries) = scratch.into_parts();
-            index.add(Holder::Scratch(Arc::new(file)), entries, false);
-        }
-        Ok(state.stats)
-    }
-}
-
-/// Proves that a pack has the bytes that were written.
-fn read_back(path: &Path, id: &ObjectId) -> Result<(), StoreError> {
-    let io = |source| StoreError::io("reading back", path, source);
-    let found = File::open(path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
-    if found == *id { Ok(()) } else { Err(io(io::Error::other("the bytes on disk are not those that were written"))) }
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use dbelay::render::{self, csv};
 use dbelay::rows::TableShape;
 use dbelay::snapshot::changes::Row;
 use dbelay::snapshot::manifest::TableManifest;
-use dbelay::snapshot::rowdiff;
 use dbelay::snapshot::select::Target;
+use dbelay::snapshot::{chunks, rowdiff};
 use dbelay::store::BatchMode;
 
-use super::diff::values;
 use super::output::Out;
 use super::project::{Need, Project};
 use super::{CliError, Context, ErrorKind, Exit};
@@ -90,7 +89,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     let shape = manifest.shape();
     let mut writer =
-        Writer { format, shape: &shape, out: if format == Format::Json { cx.output.document() } else { cx.output.out() }, rows: 0 };
+        Writer { format, shape: &shape, out: if format == Format::Json { cx.output.document() } else { cx.output.paged() }, rows: 0 };
     writer.begin()?;
     match chosen {
         Some(row) => writer.row(&project, &row)?,
@@ -122,14 +121,14 @@ pub fn find_row(project: &Project<'_>, manifest: &TableManifest, key: &str) -> R
         let names: Vec<&str> = manifest.identity.iter().map(|&at| manifest.columns[at].shape.name.as_str()).collect();
         return Err(CliError::usage(format_args!("the key of `{}` has {} parts: {}", manifest.name, names.len(), names.join(","))));
     }
-    for group in rowdiff::row_groups(manifest, &project.store)? {
+    for group in chunks::row_groups(manifest, &project.store)? {
         let mut candidates: Vec<usize> = (0..usize::try_from(group.rows)?).collect();
         for (&column, part) in manifest.identity.iter().zip(&parts) {
-            let cells = rowdiff::column_chunk(manifest, &group, column, &project.store)?;
+            let cells = chunks::column_chunk(manifest, &group, column, &project.store)?;
             candidates.retain(|&row| cells.get(row).is_some_and(|cell| &**cell != "null" && render::plain_cell(cell) == *part));
         }
         if let Some(&row) = candidates.first() {
-            let cell = |column| Ok(rowdiff::column_chunk(manifest, &group, column, &project.store)?.swap_remove(row));
+            let cell = |column| Ok(chunks::column_chunk(manifest, &group, column, &project.store)?.swap_remove(row));
             return (0..manifest.columns.len()).map(cell).collect::<Result<_, CliError>>().map(Some);
         }
     }
@@ -169,14 +168,14 @@ impl Writer<'_> {
             }
             Format::Jsonl => writeln!(self.out, "{}", render::row_object(self.shape, row))?,
             Format::Csv => {
-                let cells = values(project, row)?;
+                let cells = compare::decode_cells(&project.store, row.iter())?;
                 let mut line = String::new();
                 csv::line(&mut line, self.shown().into_iter().map(|column| render::plain_cell(&cells[column].to_json())));
                 self.out.write_all(line.as_bytes())?;
             }
             Format::Sql => {
                 let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-                let cells = values(project, row)?;
+                let cells = compare::decode_cells(&project.store, row.iter())?;
                 let names: Vec<String> = self.shape.columns.iter().map(|column| quote(&column.name)).collect();
                 let literals: Vec<String> = cells.iter().map(literal).collect();
                 writeln!(self.out, "INSERT INTO {}({}) VALUES({});", quote(&self.shape.name), names.join(","), literals.join(","))?;

@@ -8,6 +8,7 @@ use dbelay::engine::sqlite::script::Script;
 use dbelay::ops::OpError;
 use dbelay::ops::capture::State;
 use dbelay::ops::compare::{self, Comparison};
+use dbelay::ops::plan;
 use dbelay::ops::rollback;
 use dbelay::render::csv::Csv;
 use dbelay::render::json::{Json, JsonLines};
@@ -18,7 +19,6 @@ use dbelay::schema::diff::{SchemaDiff, unified};
 use dbelay::snapshot::changes::{Cell, Cells, ColumnPair, RowChange, RowCounts, TableFate, TablePair};
 use dbelay::snapshot::select::{Selector, Target};
 use dbelay::store::BatchMode;
-use dbelay::value::Value;
 
 use super::output::{ADDED, CHANGED, DIM, HEADING, Out, REMOVED};
 use super::project::{Need, Project};
@@ -301,7 +301,7 @@ impl Conditions {
         let Some((_, [before, after])) = self.tables.iter().find(|(name, _)| name == pair.name()) else { return Ok(false) };
         let check = |condition: &Option<Condition>, row: &[Cell]| -> Result<bool, CliError> {
             let Some(condition) = condition else { return Ok(false) };
-            Ok(condition.holds(&values(project, row)?)?)
+            Ok(condition.holds(&compare::decode_cells(&project.store, row.iter())?)?)
         };
         match change {
             RowChange::Added(row) => check(after, row),
@@ -309,17 +309,6 @@ impl Conditions {
             RowChange::Changed { before: from, after: to, .. } => Ok(check(before, from)? || check(after, to)?),
         }
     }
-}
-
-/// Decodes a row, large values too.
-pub fn values(project: &Project<'_>, row: &[Cell]) -> Result<Vec<Value>, CliError> {
-    row.iter()
-        .map(|cell| {
-            let value = Value::decode(cell.as_bytes())?;
-            let Value::Large { id, .. } = value else { return Ok(value) };
-            Ok(Value::decode(&project.store.get(&id)?)?)
-        })
-        .collect()
 }
 
 /// Goes through the tables.
@@ -442,10 +431,10 @@ fn script(args: &Args, cx: &Context, project: &Project<'_>, tables: &[String], s
     let to = if tables.is_empty() {
         to
     } else {
-        merged = rollback::merge(from, to, tables)?;
+        merged = plan::merge(from, to, tables)?;
         &merged
     };
-    let plan = rollback::plan(from, to);
+    let plan = plan::plan(from, to);
     let mut out = cx.output.document();
     if !plan.is_empty() {
         let mut script = Script::begin(&mut out, &from.schema)?;

@@ -3,7 +3,8 @@
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::Taken;
 use dbelay::ops::journal::{self, OperationKind, OperationResult};
-use dbelay::ops::rollback::{self, Done, Intent, Plan, RowAction, Scope, Written};
+use dbelay::ops::plan::{self, Plan, RowAction};
+use dbelay::ops::rollback::{self, Done, Intent, Scope, Written};
 use dbelay::ops::{OpError, Session};
 use serde_json::{Value, json};
 
@@ -131,9 +132,9 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
     let live = dbelay::ops::compare::live(session, Some(&target_state), dbelay::store::BatchMode::Scratch)?;
     let wanted = match scope {
         Scope::Everything => target_state,
-        Scope::Tables(names) => rollback::merge(&live, &target_state, names)?,
+        Scope::Tables(names) => plan::merge(&live, &target_state, names)?,
     };
-    let plan = rollback::plan(&live, &wanted);
+    let plan = plan::plan(&live, &wanted);
     if cx.output.is_json() {
         cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan }))?;
         return Ok(Exit::DONE);

@@ -4,12 +4,14 @@ use std::ops::ControlFlow;
 
 use super::capture::{self, Rules, State};
 use super::{OpError, Session, seen};
+use crate::engine::EngineError;
 use crate::schema::TableKind;
 use crate::schema::diff::{Renames, SchemaDiff};
-use crate::snapshot::changes::{Cells, RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::compare::{Side, pair_tables};
 use crate::snapshot::rowdiff;
 use crate::store::{BatchMode, Store};
+use crate::value::Value;
 
 /// Two states side by side.
 pub struct Comparison<'a> {
@@ -112,4 +114,18 @@ pub fn live(session: &Session<'_>, reference: Option<&State>, mode: BatchMode) -
 /// Tells whether the tables that two states share were cut by the same rules.
 pub fn has_same_rules(a: &State, b: &State) -> bool {
     a.tables.iter().all(|(_, table)| b.table(&table.name).is_none_or(|(_, other)| other.cut == table.cut))
+}
+
+/// Decodes cells, and fetches large values.
+///
+/// # Errors
+/// The store's; [`EngineError::Input`] for what is no cell.
+pub fn decode_cells<'a>(store: &Store, cells: impl Iterator<Item = &'a Cell>) -> Result<Vec<Value>, OpError> {
+    cells
+        .map(|cell| {
+            let value = Value::decode(cell.as_bytes()).map_err(|error| EngineError::Input(Box::new(error)))?;
+            let Value::Large { id, .. } = value else { return Ok(value) };
+            Ok(Value::decode(&store.get(&id)?).map_err(|error| EngineError::Input(Box::new(error)))?)
+        })
+        .collect()
 }

@@ -16,8 +16,8 @@ use crate::engine::Finding;
 use crate::render::text::number;
 use crate::schema::{Schema, TableKind};
 use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::chunks;
 use crate::snapshot::manifest::TableManifest;
-use crate::snapshot::rowdiff;
 use crate::store::Store;
 use crate::value::Value;
 
@@ -328,9 +328,9 @@ fn is_computed(schema: &Schema, table: &str, column: &str) -> bool {
 /// Counts the values of a column that are neither NULL nor in a group where all are the default.
 fn values(store: &Store, manifest: &TableManifest, column: usize) -> Result<u64, OpError> {
     let mut held = 0;
-    for group in rowdiff::row_groups(manifest, store)? {
+    for group in chunks::row_groups(manifest, store)? {
         if group.chunk(column).is_some() {
-            let cells = rowdiff::column_chunk(manifest, &group, column, store)?;
+            let cells = chunks::column_chunk(manifest, &group, column, store)?;
             held += cells.iter().filter(|cell| &***cell != "null").count() as u64;
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::changes::{ColumnPair, RowKey, TablePair};
 use super::manifest::TableManifest;
-use super::rowdiff;
+use super::{chunks, rowdiff};
 use crate::id::ObjectId;
 use crate::schema::{ObjectKind, Schema};
 
@@ -206,7 +206,7 @@ fn pair_columns(
         // Columns without any value are all alike; one that went and one that came are the same only where they stand alike.
         let has_values = match held.entry(b) {
             std::collections::hash_map::Entry::Occupied(known) => *known.get(),
-            std::collections::hash_map::Entry::Vacant(unknown) => *unknown.insert(rowdiff::has_chunk(before, b, objects)?),
+            std::collections::hash_map::Entry::Vacant(unknown) => *unknown.insert(chunks::has_chunk(before, b, objects)?),
         };
         Ok(has_values || a == b && from[b].shape.declared_type == to[a].shape.declared_type)
     })?;
@@ -288,16 +288,16 @@ fn words(sql: &str) -> String {
 
 /// Tells whether nearly all cells of a sample are equal, in groups that begin with the same key and have as many rows.
 fn is_alike(before: &TableManifest, b: usize, after: &TableManifest, a: usize, objects: &dyn Objects) -> Result<bool, CompareError> {
-    let groups = rowdiff::row_groups(after, objects)?;
+    let groups = chunks::row_groups(after, objects)?;
     let by_first: HashMap<&str, &super::manifest::Group> = groups.iter().map(|group| (group.first.as_str(), group)).collect();
     let (mut equal, mut seen, mut values) = (0, 0, HashSet::new());
     let mut looked_at = 0;
-    for group in rowdiff::row_groups(before, objects)? {
+    for group in chunks::row_groups(before, objects)? {
         let Some(other) = by_first.get(group.first.as_str()).filter(|other| other.rows == group.rows && !group.first.is_empty()) else {
             continue;
         };
-        let was = rowdiff::column_chunk(before, &group, b, objects)?;
-        let is = rowdiff::column_chunk(after, other, a, objects)?;
+        let was = chunks::column_chunk(before, &group, b, objects)?;
+        let is = chunks::column_chunk(after, other, a, objects)?;
         for (was, is) in was.into_iter().zip(is) {
             seen += 1;
             if was == is {

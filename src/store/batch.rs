@@ -1,0 +1,170 @@
+//! Objects on their way into the store.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::pack::{self, Codec, Entry, PackWriter};
+use super::{Holder, OBJECT_BYTES_MAX, Store, StoreError};
+use crate::durable::{self, TemporaryFile};
+use crate::id::ObjectId;
+
+/// What becomes of the objects of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchMode {
+    /// They are in the store for good, once the batch is finished.
+    Durable,
+    /// They can be read through this [`Store`] value as long as it lives, and never become part of the store.
+    Scratch,
+    /// Only their ids are computed.
+    IdsOnly,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BatchStats {
+    /// Objects that were written.
+    pub objects_new: u64,
+    /// Objects that were there already.
+    pub objects_known: u64,
+    /// The JSON bytes of the new ones.
+    pub raw_bytes: u64,
+    /// The bytes that they take.
+    pub stored_bytes: u64,
+}
+
+/// Objects on their way into the store. Dropped before [`Batch::finish`], none of them is in it.
+pub struct Batch<'s> {
+    store: &'s Store,
+    mode: BatchMode,
+    state: Mutex<BatchState>,
+}
+
+#[derive(Default)]
+struct BatchState {
+    seen: HashSet<ObjectId>,
+    stats: BatchStats,
+    packs: Vec<(PathBuf, ObjectId, Vec<Entry>)>,
+    durable: Option<PackWriter<TemporaryFile>>,
+    scratch: Option<PackWriter<File>>,
+}
+
+impl<'s> Batch<'s> {
+    pub(super) fn new(store: &'s Store, mode: BatchMode) -> Self {
+        Self { store, mode, state: Mutex::default() }
+    }
+}
+
+impl Batch<'_> {
+    fn state(&self) -> MutexGuard<'_, BatchState> {
+        // Whoever panicked did so while compressing, outside the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an object; may be called from many threads. `base` names an object that is likely to be similar.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::TooLong`].
+    pub fn put(&self, json: &[u8], base: Option<&ObjectId>) -> Result<ObjectId, StoreError> {
+        let id = ObjectId::of(json);
+        if self.mode == BatchMode::IdsOnly {
+            return Ok(id);
+        }
+        if json.len() as u64 > OBJECT_BYTES_MAX {
+            return Err(StoreError::TooLong(json.len() as u64));
+        }
+        let is_known = self.store.contains(&id);
+        {
+            let mut state = self.state();
+            if is_known || !state.seen.insert(id) {
+                state.stats.objects_known += 1;
+                return Ok(id);
+            }
+        }
+        let packs = self.store.dir.join("packs");
+        let io = |source| StoreError::io("writing a pack in", &packs, source);
+        let base = base.filter(|base| **base != id).and_then(|base| self.store.delta_base(base));
+        let base = base.as_ref().map(|(base, bytes)| (base, bytes.as_slice()));
+        let (codec, base_id, stored) = pack::encode_object(json, base).map_err(io)?;
+        let prefix = base.filter(|_| base_id.is_some()).map(|(_, bytes)| bytes);
+        if !pack::is_encoding_of(json, codec, &stored, prefix) {
+            return Err(StoreError::Damaged { path: packs, id, what: "what was compressed does not decompress to the same".to_owned() });
+        }
+        let mut state = self.state();
+        state.stats.objects_new += 1;
+        state.stats.raw_bytes += json.len() as u64;
+        state.stats.stored_bytes += stored.len() as u64;
+        self.append(&mut state, id, codec, base_id, json.len() as u64, &stored, &packs)?;
+        Ok(id)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an index entry, and where it goes")]
+    fn append(
+        &self,
+        state: &mut BatchState,
+        id: ObjectId,
+        codec: Codec,
+        base: Option<ObjectId>,
+        raw: u64,
+        stored: &[u8],
+        packs: &Path,
+    ) -> Result<(), StoreError> {
+        let io = |source| StoreError::io("writing a pack in", packs, source);
+        if self.mode == BatchMode::Scratch {
+            let writer = match &mut state.scratch {
+                Some(writer) => writer,
+                none => {
+                    let cache = self.store.dir.join("cache");
+                    durable::create_dir(&cache).map_err(io)?;
+                    none.insert(tempfile::tempfile_in(&cache).and_then(PackWriter::new).map_err(io)?)
+                }
+            };
+            return writer.append(id, codec, base, raw, stored).map_err(io);
+        }
+        let writer = match &mut state.durable {
+            Some(writer) => writer,
+            none => none.insert(TemporaryFile::create_in(packs).and_then(PackWriter::new).map_err(io)?),
+        };
+        writer.append(id, codec, base, raw, stored).map_err(io)?;
+        if writer.is_full()
+            && let Some(full) = state.durable.take()
+        {
+            state.packs.push(full.publish(packs)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the objects durable, and reads back what was written; only then are they part of the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], also where what was read back is not what was written.
+    pub fn finish(self) -> Result<BatchStats, StoreError> {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = state.durable.take() {
+            state.packs.push(writer.publish(&self.store.dir.join("packs"))?);
+        }
+        for (path, id, _) in &state.packs {
+            read_back(path, id)?;
+        }
+        let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (path, _, entries) in state.packs {
+            index.add(Holder::Pack(path), entries, true);
+        }
+        if let Some(scratch) = state.scratch {
+            let (file, entries) = scratch.into_parts();
+            index.add(Holder::Scratch(Arc::new(file)), entries, false);
+        }
+        Ok(state.stats)
+    }
+}
+
+/// Proves that a pack has the bytes that were written.
+fn read_back(path: &Path, id: &ObjectId) -> Result<(), StoreError> {
+    let io = |source| StoreError::io("reading back", path, source);
+    let found = File::open(path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
+    if found == *id { Ok(()) } else { Err(io(io::Error::other("the bytes on disk are not those that were written"))) }
+}
