@@ -82,7 +82,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             return Err(project.left_open(begin));
         }
         tell_drift(&project, session)?;
-        let mut wrapped = Wrapped { cx, command: &args.command, policy, words: String::new(), started: None };
+        let mut wrapped = Wrapped { cx, command: &args.command, policy, allow: &options.allow, words: String::new(), started: None };
         let outcome = match migrate::migrate(session, &options, &mut wrapped) {
             Ok(outcome) => outcome,
             Err(error @ OpError::Command { .. }) => {
@@ -147,6 +147,8 @@ struct Wrapped<'a> {
     cx: &'a Context,
     command: &'a [OsString],
     policy: OnFailure,
+    /// Announced losses.
+    allow: &'a [String],
     /// How the command ended, once it has.
     words: String,
     /// What helps where it could not be started.
@@ -157,6 +159,15 @@ impl Steps for Wrapped<'_> {
     fn pre_taken(&mut self, pre: &Taken, findings: &[Finding]) {
         let output = &self.cx.output;
         output.say(format_args!("snapshot pre {}: {}", project::id(&pre.id), holds(pre)));
+        for name in self.allow {
+            let is_table = |table: &dbelay::schema::Table| {
+                let is_column = |column: &dbelay::schema::Column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name));
+                name.eq_ignore_ascii_case(&table.name) || table.columns.iter().any(is_column)
+            };
+            if !pre.state.schema.tables.iter().any(is_table) {
+                output.warn(format_args!("`--allow {}` names no table and no column of the database", text::clean(name)));
+            }
+        }
         for finding in findings {
             output.warn(format_args!("before the migration: {}", text::clean(&finding.message)));
         }
@@ -237,6 +248,9 @@ fn conclude(cx: &Context, outcome: &Outcome, words: &str) -> Result<Exit, CliErr
             output.json(&document(outcome))?;
         }
         return Ok(Exit::DONE);
+    }
+    for limit in &outcome.limits {
+        output.warn(text::clean(limit));
     }
     Err(failure(outcome, words))
 }

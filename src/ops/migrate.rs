@@ -118,6 +118,8 @@ pub struct Outcome {
     pub aftermath: Aftermath,
     /// How it was settled: `Done`, `RolledBack` or `Kept`.
     pub result: OperationResult,
+    /// What a rollback could not restore, in words.
+    pub limits: Vec<String>,
     /// Why a rollback that was decided did not happen. The database is then as the command left it.
     pub rollback_error: Option<OpError>,
 }
@@ -264,7 +266,7 @@ fn settle(
     let (Aftermath::Changed { verdict, damage, .. }, Some((mut engine, state, stamp))) = (&aftermath, look) else {
         let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
         let after = Some((pre.id, pre.snapshot.clone()));
-        return Ok(Outcome { pre, after, end, aftermath, result, rollback_error: None });
+        return Ok(Outcome { pre, after, end, aftermath, result, limits: Vec::new(), rollback_error: None });
     };
     let is_fine = end.is_success() && verdict.unannounced().next().is_none() && damage.is_empty();
     let decision = if is_fine { OnFailure::Keep } else { steps.decide(&end, Some(verdict)) };
@@ -272,6 +274,7 @@ fn settle(
     let taken = capture::save(session, label(kind), state, Some(pre.id), stamp)?;
     let after = Some((taken.id, taken.snapshot.clone()));
     let mut rollback_error = None;
+    let mut limits = Vec::new();
     let result = match decision {
         OnFailure::Keep if is_fine => OperationResult::Done,
         OnFailure::Keep => OperationResult::Kept,
@@ -286,7 +289,10 @@ fn settle(
                 &mut |_, _| Ok(true),
             );
             match done {
-                Ok(_) => OperationResult::RolledBack,
+                Ok(done) => {
+                    limits = done.map(|done| done.plan.limits).unwrap_or_default();
+                    OperationResult::RolledBack
+                }
                 Err(error) => {
                     rollback_error = Some(error);
                     OperationResult::Kept
@@ -294,7 +300,7 @@ fn settle(
             }
         }
     };
-    Ok(Outcome { pre, after, end, aftermath, result, rollback_error })
+    Ok(Outcome { pre, after, end, aftermath, result, limits, rollback_error })
 }
 
 /// Settles a migration after which there is no database to read: one that is gone is made anew, anything else is left for people.
@@ -308,5 +314,5 @@ fn unreadable(session: &Session<'_>, pre: Taken, end: CommandEnd, error: EngineE
             Err(failed) => rollback_error = Some(failed),
         }
     }
-    Outcome { pre, after: None, end, aftermath: Aftermath::Unreadable(error), result, rollback_error }
+    Outcome { pre, after: None, end, aftermath: Aftermath::Unreadable(error), result, limits: Vec::new(), rollback_error }
 }

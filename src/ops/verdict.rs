@@ -13,8 +13,10 @@ use super::OpError;
 use super::capture::State;
 use super::compare::Comparison;
 use crate::engine::Finding;
+use crate::id::ObjectId;
 use crate::render::text::number;
-use crate::schema::{Schema, TableKind};
+use crate::rows::TableShape;
+use crate::schema::{ObjectKind, Schema, TableKind};
 use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::chunks;
 use crate::snapshot::manifest::TableManifest;
@@ -83,7 +85,7 @@ pub enum LossKind {
     RowsRemoved,
     /// A column went with its values.
     ColumnDropped,
-    /// Every value of a column became NULL.
+    /// Every value of a column became NULL, an empty text, or the default of a table that was made anew.
     ColumnEmptied,
     /// Values did not survive a change of the column's type.
     ValuesDestroyed,
@@ -103,7 +105,7 @@ impl Loss {
             LossKind::TableDropped => format!("table `{table}` was dropped with {count} {rows}"),
             LossKind::RowsRemoved => format!("{count} of {of} rows of `{table}` are gone"),
             LossKind::ColumnDropped => format!("column `{table}.{column}` was dropped with {count} {values}"),
-            LossKind::ColumnEmptied => format!("column `{table}.{column}` lost all of its {count} {values}: they are NULL now"),
+            LossKind::ColumnEmptied => format!("column `{table}.{column}` lost all of its {count} {values}: nothing is left of them"),
             LossKind::ValuesDestroyed => format!("{count} of {of} values of `{table}.{column}` did not survive the change of its type"),
             LossKind::Orphans => format!("{count} {rows} of `{table}` now refer to rows that do not exist"),
         };
@@ -166,16 +168,22 @@ pub fn judge(
         if comparison.is_equal(pair) {
             continue;
         }
-        let mut watch = Watch::new(pair);
+        let sql = |state: &State, shape: &Option<TableShape>| {
+            let name = shape.as_ref().map_or("", |shape| &shape.name);
+            state.schema.object(ObjectKind::Table, name).and_then(|object| object.sql.clone())
+        };
+        let mut watch = Watch::new(pair, sql(comparison.before, &pair.before) != sql(comparison.after, &pair.after));
         let counts = comparison.rows(pair, Cells::Telling, &mut |change| watch.see(pair, &change))?;
-        if !is_ledger && !comparison.is_machinery(pair) {
+        if let Some(table) = content_of(comparison, pair) {
+            content_losses(&table, pair, &counts, &mut verdict.losses);
+        } else if !is_ledger && !comparison.is_machinery(pair) {
             table_losses(store, comparison, pair, &counts, watch, &mut verdict.losses)?;
         }
         if !counts.is_empty() || pair.fate() != TableFate::Kept {
             verdict.changes.push(TableChange { pair: pair.clone(), counts, is_ledger });
         }
     }
-    virtual_losses(comparison.before, comparison.after, &mut verdict.losses);
+    virtual_losses(comparison, &mut verdict.losses);
     orphans(findings.0, findings.1, &mut verdict.losses);
     for loss in &mut verdict.losses {
         let allowance = loss.allowance();
@@ -195,13 +203,23 @@ struct Watch {
     removed_examples: Vec<String>,
     /// For each paired column: values that did not survive.
     destroyed: Vec<u64>,
-    /// For each paired column: values that became NULL.
-    nulled: Vec<u64>,
+    /// For each paired column: values that became NULL, nothing, or the default.
+    emptied: Vec<u64>,
+    /// For each paired column: the default that stands for a value left out; none where the table was not made anew.
+    defaults: Vec<Option<String>>,
 }
 
 impl Watch {
-    fn new(pair: &TablePair) -> Self {
-        Self { removed_examples: Vec::new(), destroyed: vec![0; pair.columns.len()], nulled: vec![0; pair.columns.len()] }
+    /// `is_rebuilt` tells whether the table's DDL is another: a copy may have left columns out.
+    fn new(pair: &TablePair, is_rebuilt: bool) -> Self {
+        let zeros = vec![0; pair.columns.len()];
+        let default = |at: Option<usize>| Some(pair.after.as_ref()?.columns.get(at?)?.default.clone()).filter(|_| is_rebuilt);
+        let defaults = pair.columns.iter().map(|column| default(column.after)).collect();
+        Self { removed_examples: Vec::new(), destroyed: zeros.clone(), emptied: zeros, defaults }
+    }
+
+    fn is_empty(&self, column: usize, cell: &str) -> bool {
+        matches!(cell, "null" | "\"\"") || self.defaults.get(column).is_some_and(|default| default.as_deref() == Some(cell))
     }
 
     fn see(&mut self, pair: &TablePair, change: &RowChange) -> ControlFlow<()> {
@@ -220,7 +238,7 @@ impl Watch {
                     let Some(found) = pair.columns.get(column) else { continue };
                     let cell = |row: &'_ [Cell], index: Option<usize>| index.and_then(|index| row.get(index)).cloned();
                     if let (Some(was), Some(is)) = (cell(before, found.before), cell(after, found.after)) {
-                        self.nulled[column] += u64::from(&*was != "null" && &*is == "null");
+                        self.emptied[column] += u64::from(!self.is_empty(column, &was) && self.is_empty(column, &is));
                         self.destroyed[column] += u64::from(is_destroyed(&was, &is));
                     }
                 }
@@ -236,8 +254,10 @@ fn is_destroyed(before: &str, after: &str) -> bool {
     match (before, after) {
         (Value::Null, _) => false,
         (_, Value::Null) => true,
-        (Value::Text(before), Value::Integer(0)) => !is_zero(&before),
-        (Value::Text(before), Value::Real(0.0)) => !is_zero(&before),
+        (Value::Text(before), after @ (Value::Integer(_) | Value::Real(_))) => !says(&before, &after),
+        (Value::Real(before), Value::Integer(after)) => before != after as f64,
+        // Beyond 2^53 a real is not every integer.
+        (Value::Integer(before), Value::Real(after)) => after as i128 != i128::from(before),
         (Value::Text(before) | Value::Blob(before), Value::Text(after) | Value::Blob(after)) => {
             after.len() < before.len() && before.starts_with(&after)
         }
@@ -245,11 +265,25 @@ fn is_destroyed(before: &str, after: &str) -> bool {
     }
 }
 
-fn is_zero(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| {
-        let text = text.trim();
-        text.parse::<f64>() == Ok(0.0) || ["false", "f", "no", "n", "off"].iter().any(|word| text.eq_ignore_ascii_case(word))
-    })
+/// Tells whether a text says this number, in a way that the number says all that the text did: `007` is more than 7.
+fn says(text: &[u8], number: &Value) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let text = text.trim();
+    let number = match number {
+        Value::Integer(integer) if text == integer.to_string() => return true,
+        Value::Integer(integer) => *integer as f64,
+        Value::Real(real) => *real,
+        _ => return false,
+    };
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if number == 0.0 && is(&["false", "f", "no", "n", "off"]) || number == 1.0 && is(&["true", "t", "yes", "y", "on"]) {
+        return true;
+    }
+    let digits = text.trim_start_matches('-').as_bytes();
+    let is_padded = matches!(digits, [b'0', b'0'..=b'9', ..] | [b'+', ..]);
+    // An integer of more digits than a real has would be equal only by rounding.
+    let is_exact = !digits.iter().all(u8::is_ascii_digit) || digits.len() <= 15;
+    !is_padded && is_exact && text.parse::<f64>() == Ok(number)
 }
 
 fn table_losses(
@@ -280,7 +314,7 @@ fn table_losses(
     if counts.removed > 0 {
         losses.push(Loss {
             cause: cascade(comparison, &before.name, None),
-            examples: watch.removed_examples,
+            examples: watch.removed_examples.clone(),
             ..loss(LossKind::RowsRemoved, None, counts.removed, pair.rows_before)
         });
     }
@@ -294,19 +328,22 @@ fn table_losses(
         let name = Some(shape.name.as_str());
         match column.after {
             None => {
-                let held = values(store, manifest, index)?;
-                if held > 0 && counts.removed < pair.rows_before && !is_computed(&comparison.after.schema, &after.name, &shape.name) {
-                    losses.push(loss(LossKind::ColumnDropped, name, held, pair.rows_before));
+                let held = values(store, manifest, index, &|cell| cell == "null")?;
+                if held > 0 && counts.removed < pair.rows_before && !stands_elsewhere(comparison, &manifest.columns[index].digest) {
+                    let cause = is_computed(&comparison.after.schema, &after.name, &shape.name)
+                        .then(|| "a generated column has its name now, whose values nobody compared".to_owned());
+                    losses.push(Loss { cause, ..loss(LossKind::ColumnDropped, name, held, pair.rows_before) });
                 }
             }
             Some(after_index) => {
                 let is_retyped = !after.columns[after_index].declared_type.eq_ignore_ascii_case(&shape.declared_type);
-                if watch.nulled[at] > 0 {
+                if watch.emptied[at] > 0 {
                     let after_manifest = comparison.after.table(&after.name).map(|(_, manifest)| manifest);
-                    let left = after_manifest.map_or(Ok(0), |manifest| values(store, manifest, after_index))?;
+                    let is_empty = |cell: &str| watch.is_empty(at, cell);
+                    let left = after_manifest.map_or(Ok(0), |manifest| values(store, manifest, after_index, &is_empty))?;
                     if left == 0 {
                         let cause = cascade(comparison, &before.name, Some(&shape.name));
-                        losses.push(Loss { cause, ..loss(LossKind::ColumnEmptied, name, watch.nulled[at], pair.rows_before) });
+                        losses.push(Loss { cause, ..loss(LossKind::ColumnEmptied, name, watch.emptied[at], pair.rows_before) });
                         continue;
                     }
                 }
@@ -325,16 +362,49 @@ fn is_computed(schema: &Schema, table: &str, column: &str) -> bool {
     columns.iter().any(|other| other.generated && other.name.eq_ignore_ascii_case(column))
 }
 
-/// Counts the values of a column that are neither NULL nor in a group where all are the default.
-fn values(store: &Store, manifest: &TableManifest, column: usize) -> Result<u64, OpError> {
+/// Tells whether a column's whole content stands more often after than it did before, so that it went somewhere else: into a table that was split off.
+fn stands_elsewhere(comparison: &Comparison<'_>, digest: &ObjectId) -> bool {
+    let count = |state: &State| {
+        let columns = state.tables.iter().flat_map(|(_, manifest)| &manifest.columns);
+        columns.filter(|column| column.digest == *digest).count()
+    };
+    count(comparison.after) >= count(comparison.before)
+}
+
+/// Counts the values of a column that are not empty, groups where all are the default left out.
+fn values(store: &Store, manifest: &TableManifest, column: usize, is_empty: &dyn Fn(&str) -> bool) -> Result<u64, OpError> {
     let mut held = 0;
     for group in chunks::row_groups(manifest, store)? {
         if group.chunk(column).is_some() {
             let cells = chunks::column_chunk(manifest, &group, column, store)?;
-            held += cells.iter().filter(|cell| &***cell != "null").count() as u64;
+            held += cells.iter().filter(|cell| !is_empty(cell)).count() as u64;
         }
     }
     Ok(held)
+}
+
+/// Returns the virtual table whose rows a shadow table holds one by one: FTS keeps them in `_content`, R-tree in `_rowid`.
+fn content_of(comparison: &Comparison<'_>, pair: &TablePair) -> Option<String> {
+    let shape = pair.before.as_ref()?;
+    let TableKind::Shadow { of } = &comparison.before.schema.table(&shape.name)?.kind else { return None };
+    let suffix = shape.name.strip_prefix(of.as_str())?;
+    matches!(suffix, "_content" | "_rowid").then(|| of.clone())
+}
+
+/// Judges the rows of a virtual table that is still there. One that went is judged as a whole.
+fn content_losses(table: &str, pair: &TablePair, counts: &RowCounts, losses: &mut Vec<Loss>) {
+    if pair.after.is_some() && counts.removed > 0 {
+        losses.push(Loss {
+            kind: LossKind::RowsRemoved,
+            table: table.to_owned(),
+            column: None,
+            count: counts.removed,
+            of: pair.rows_before,
+            cause: None,
+            examples: Vec::new(),
+            allowed: false,
+        });
+    }
 }
 
 /// Names the foreign key whose action explains that rows went or values became NULL: one to a table that was rebuilt or lost rows.
@@ -359,13 +429,17 @@ fn cascade(comparison: &Comparison<'_>, table: &str, column: Option<&str>) -> Op
 }
 
 /// Judges virtual tables that went: what they held stands in tables that went with them.
-fn virtual_losses(before: &State, after: &State, losses: &mut Vec<Loss>) {
+fn virtual_losses(comparison: &Comparison<'_>, losses: &mut Vec<Loss>) {
+    let (before, after) = (comparison.before, comparison.after);
+    let goes_on = |name: &str| {
+        comparison.pairs.iter().any(|pair| pair.after.is_some() && content_of(comparison, pair).is_some_and(|table| table == name))
+    };
     for table in &before.schema.tables {
         let TableKind::Virtual { .. } = table.kind else { continue };
-        if after.schema.table(&table.name).is_some() {
+        if after.schema.table(&table.name).is_some() || goes_on(&table.name) {
             continue;
         }
-        let object = before.schema.object(crate::schema::ObjectKind::Table, &table.name);
+        let object = before.schema.object(ObjectKind::Table, &table.name);
         let sql = object.and_then(|object| object.sql.clone()).unwrap_or_default().to_ascii_lowercase();
         // An index over another table's rows holds nothing of its own.
         let is_external = sql.split("content").skip(1).any(|rest| rest.trim_start().starts_with('='));
@@ -415,10 +489,32 @@ mod tests {
 
     #[test]
     fn a_conversion_destroys_what_it_cannot_hold() {
-        for (before, after) in [("\"abc\"", "0"), ("\"abc\"", "null"), ("5", "null"), ("\"abcdef\"", "\"abc\""), ("\"12a\"", "0.0")] {
+        for (before, after) in [
+            ("\"abc\"", "0"),
+            ("\"abc\"", "null"),
+            ("5", "null"),
+            ("\"abcdef\"", "\"abc\""),
+            ("\"12a\"", "0.0"),
+            ("\"12a\"", "12"),
+            ("\"007\"", "7"),
+            ("1.5", "1"),
+            ("9007199254740993", "9007199254740992.0"),
+            ("\"9007199254740993\"", "9007199254740992.0"),
+        ] {
             assert!(is_destroyed(before, after), "{before} -> {after}");
         }
-        for (before, after) in [("\"0\"", "0"), ("\"false\"", "0"), ("null", "null"), ("1", "\"1\""), ("\"5\"", "5"), ("0", "null ")] {
+        for (before, after) in [
+            ("\"0\"", "0"),
+            ("\"false\"", "0"),
+            ("null", "null"),
+            ("1", "\"1\""),
+            ("\"5\"", "5"),
+            ("\"5.50\"", "5.5"),
+            ("\"yes\"", "1"),
+            ("5", "5.0"),
+            ("2.0", "2"),
+            ("0", "null "),
+        ] {
             assert!(!is_destroyed(before, after), "{before} -> {after}");
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::changes::{ColumnPair, RowKey, TablePair};
+use super::changes::{Cell, ColumnPair, RowKey, TablePair};
 use super::manifest::TableManifest;
 use super::{chunks, rowdiff};
 use crate::id::ObjectId;
@@ -20,8 +20,14 @@ const SAMPLE_GROUPS: usize = 4;
 /// The share of equal cells from which on two columns are the same, in percent.
 const SAMPLE_EQUAL_PERCENT: usize = 95;
 
-/// The share of common column names from which on two tables with the same keys are the same, in percent.
+/// The share of common column names from which on the rows of two tables are looked at, in percent.
 const NAMES_EQUAL_PERCENT: usize = 60;
+
+/// The share of common keys, and of equal cells in the rows that have them, from which on such tables are the same, in percent.
+const ROWS_EQUAL_PERCENT: u64 = 50;
+
+/// The share of equal cells from which on two columns are the same where the DDL says that one was renamed, in percent.
+const TEXT_EQUAL_PERCENT: usize = 50;
 
 /// Where objects are read from.
 pub trait Objects: Sync {
@@ -64,6 +70,7 @@ pub struct Side {
 pub fn pair_tables(before: &Side, after: &Side, objects: &dyn Objects) -> Result<Vec<TablePair>, CompareError> {
     let mut partner: Vec<Option<usize>> = vec![None; after.manifests.len()];
     let mut is_taken = vec![false; before.manifests.len()];
+    pair_moved(before, after, &mut partner, &mut is_taken);
     let same: [fn(&str, &str) -> bool; 2] = [|a, b| a == b, |a, b| a.eq_ignore_ascii_case(b)];
     for same in same {
         for (at, manifest) in after.manifests.iter().enumerate() {
@@ -109,6 +116,29 @@ pub fn pair_tables(before: &Side, after: &Side, objects: &dyn Objects) -> Result
     Ok(pairs)
 }
 
+/// Pairs tables whose whole content stands under another name now, though their own name is there too: tables that exchanged their names, or one
+/// that was renamed to make room.
+fn pair_moved(before: &Side, after: &Side, partner: &mut [Option<usize>], is_taken: &mut [bool]) {
+    let names = |manifest: &TableManifest| manifest.columns.iter().map(|column| column.shape.name.clone()).collect::<Vec<_>>();
+    let is_same = |from: &TableManifest, to: &TableManifest| from.root == to.root && from.rows > 0 && names(from) == names(to);
+    for (b, from) in before.manifests.iter().enumerate() {
+        let namesake = |to: &TableManifest| to.name.eq_ignore_ascii_case(&from.name);
+        if !after.manifests.iter().any(|to| namesake(to) && !is_same(from, to)) {
+            continue;
+        }
+        let mut moved = (0..after.manifests.len()).filter(|&a| {
+            let to = &after.manifests[a];
+            // What already was there under that name is not this table.
+            let was_there = before.manifests.iter().any(|other| other.name.eq_ignore_ascii_case(&to.name) && is_same(other, to));
+            partner[a].is_none() && !namesake(to) && is_same(from, to) && !was_there
+        });
+        if let (Some(a), None) = (moved.next(), moved.next()) {
+            partner[a] = Some(b);
+            is_taken[b] = true;
+        }
+    }
+}
+
 /// Scores how surely two tables of different names are one that was renamed; none if they are not.
 fn likeness(before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<Option<u32>, CompareError> {
     let names = |manifest: &TableManifest| -> Vec<String> {
@@ -135,7 +165,7 @@ fn likeness(before: &TableManifest, after: &TableManifest, objects: &dyn Objects
     if common * 100 >= widest * NAMES_EQUAL_PERCENT {
         let found = pair(before, after, ["", ""], objects)?;
         if let RowKey::Columns(_) = found.key
-            && rowdiff::keys_in_common_percent(&found, before, after, objects)? >= NAMES_EQUAL_PERCENT as u64
+            && rowdiff::common_percent(&found, before, after, objects)? >= ROWS_EQUAL_PERCENT
         {
             return Ok(Some(u32::try_from(common).unwrap_or(u32::MAX / 2)));
         }
@@ -211,12 +241,15 @@ fn pair_columns(
         Ok(has_values || a == b && from[b].shape.declared_type == to[a].shape.declared_type)
     })?;
     for at in renamed_in_text(before, after, sql, &partners.of_after) {
-        partners.set(at, at);
+        // DROP and ADD of a column leave the same text as a rename; the values tell.
+        if before.rows == 0 || resemblance(before, at, after, at, objects)?.is_rename_in_text() {
+            partners.set(at, at);
+        }
     }
     partners.assign(&mut |a, b| {
         let is_candidate =
             is_visible(a, b) && before.rows > 0 && from[b].shape.declared_type.eq_ignore_ascii_case(&to[a].shape.declared_type);
-        Ok(is_candidate && is_alike(before, b, after, a, objects)?)
+        Ok(is_candidate && resemblance(before, b, after, a, objects)?.is_rename())
     })?;
     Ok(partners.of_after)
 }
@@ -286,25 +319,69 @@ fn words(sql: &str) -> String {
     text
 }
 
-/// Tells whether nearly all cells of a sample are equal, in groups that begin with the same key and have as many rows.
-fn is_alike(before: &TableManifest, b: usize, after: &TableManifest, a: usize, objects: &dyn Objects) -> Result<bool, CompareError> {
+/// How much two columns have in common, in a sample.
+#[derive(Debug, Default)]
+struct Resemblance {
+    /// Cells looked at.
+    seen: usize,
+    /// Those that are equal.
+    equal: usize,
+    /// Different values before, NULL not counted.
+    values: HashSet<Cell>,
+    /// Those among them that stand in equal cells.
+    equal_values: HashSet<Cell>,
+    /// Whether the column before has any value but its default, wherever.
+    has_values: bool,
+}
+
+impl Resemblance {
+    /// Two columns of the same few words are not the same column.
+    fn is_rename(&self) -> bool {
+        self.seen > 0 && self.equal_values.len() > 2 && self.equal * 100 >= self.seen * SAMPLE_EQUAL_PERCENT
+    }
+
+    fn is_rename_in_text(&self) -> bool {
+        if !self.has_values {
+            // Nothing can be lost.
+            return true;
+        }
+        let is_mostly = |percent: usize| self.seen > 0 && self.equal * 100 >= self.seen * percent;
+        let has_many =
+            self.values.len() > 2 && self.equal_values.len() > 1 && self.equal_values.len() * 100 >= self.values.len() * TEXT_EQUAL_PERCENT;
+        has_many && is_mostly(TEXT_EQUAL_PERCENT) || !self.equal_values.is_empty() && is_mostly(SAMPLE_EQUAL_PERCENT)
+    }
+}
+
+/// Compares two columns in a few groups that begin with the same key and have as many rows, where the first has values.
+fn resemblance(
+    before: &TableManifest,
+    b: usize,
+    after: &TableManifest,
+    a: usize,
+    objects: &dyn Objects,
+) -> Result<Resemblance, CompareError> {
     let groups = chunks::row_groups(after, objects)?;
     let by_first: HashMap<&str, &super::manifest::Group> = groups.iter().map(|group| (group.first.as_str(), group)).collect();
-    let (mut equal, mut seen, mut values) = (0, 0, HashSet::new());
+    let mut found = Resemblance::default();
     let mut looked_at = 0;
     for group in chunks::row_groups(before, objects)? {
+        if group.chunk(b).is_none() {
+            continue;
+        }
+        found.has_values = true;
         let Some(other) = by_first.get(group.first.as_str()).filter(|other| other.rows == group.rows && !group.first.is_empty()) else {
             continue;
         };
         let was = chunks::column_chunk(before, &group, b, objects)?;
         let is = chunks::column_chunk(after, other, a, objects)?;
         for (was, is) in was.into_iter().zip(is) {
-            seen += 1;
-            if was == is {
-                equal += 1;
-                if &*was != "null" {
-                    values.insert(was);
+            found.seen += 1;
+            found.equal += usize::from(was == is);
+            if &*was != "null" {
+                if was == is {
+                    found.equal_values.insert(is);
                 }
+                found.values.insert(was);
             }
         }
         looked_at += 1;
@@ -312,8 +389,7 @@ fn is_alike(before: &TableManifest, b: usize, after: &TableManifest, a: usize, o
             break;
         }
     }
-    // Two columns of the same few words are not the same column.
-    Ok(seen > 0 && values.len() > 2 && equal * 100 >= seen * SAMPLE_EQUAL_PERCENT)
+    Ok(found)
 }
 
 fn row_key(before: &TableManifest, after: &TableManifest, columns: &[ColumnPair]) -> RowKey {

@@ -133,26 +133,51 @@ fn rows_of_table(
     Ok(())
 }
 
-/// Returns how many percent of the smaller side's first rows have a key that the other side's first rows have too.
+/// Returns how many percent two tables have in common, in the first rows of both: of keys, or of the other cells in rows of the same key, whichever is
+/// less. Numbers as keys prove nothing, since every table counts from 1: a table that has nothing else has nothing in common.
 ///
 /// # Errors
 /// [`CompareError`].
-pub fn keys_in_common_percent(
-    pair: &TablePair,
-    before: &TableManifest,
-    after: &TableManifest,
-    objects: &dyn Objects,
-) -> Result<u64, CompareError> {
+pub fn common_percent(pair: &TablePair, before: &TableManifest, after: &TableManifest, objects: &dyn Objects) -> Result<u64, CompareError> {
+    const ROWS_MAX: usize = 500;
     let RowKey::Columns(key) = &pair.key else { return Ok(0) };
     let cache = Cache::new(objects);
-    let (columns, key, cells) = (pair.columns.as_slice(), Key::Columns(key.clone()), Cells::Telling);
-    let diff = Diff { cache: &cache, before, after, columns, compared: Vec::new(), added: Vec::new(), key, number: None, cells };
+    let both = |at: &usize| {
+        let columns = &pair.columns[*at];
+        let is_hidden = columns.before.is_some_and(|b| before.columns[b].shape.hidden);
+        columns.before.is_some() && columns.after.is_some() && !is_hidden && !key.contains(at)
+    };
+    let others: Vec<usize> = (0..pair.columns.len()).filter(both).collect();
+    let (columns, cells) = (pair.columns.as_slice(), Cells::Telling);
+    let diff = Diff {
+        cache: &cache,
+        before,
+        after,
+        columns,
+        compared: Vec::new(),
+        added: Vec::new(),
+        key: Key::Columns(key.clone()),
+        number: None,
+        cells,
+    };
     let first = |groups: Vec<Group>| groups.into_iter().take(4).collect::<Vec<_>>();
-    let mut from = diff.fingerprints(&first(row_groups(before, objects)?), Which::Before)?;
-    let mut to = diff.fingerprints(&first(row_groups(after, objects)?), Which::After)?;
-    let total = from.len().min(to.len()) as u64;
-    let (pairs, _, _) = join(&mut from, &mut to);
-    Ok((pairs.len() as u64 * 100).checked_div(total).unwrap_or(0))
+    let (from, to) = (first(row_groups(before, objects)?), first(row_groups(after, objects)?));
+    let mut marks = diff.fingerprints(&from, Which::Before)?;
+    let mut other_marks = diff.fingerprints(&to, Which::After)?;
+    let total = marks.len().min(other_marks.len()) as u64;
+    let (pairs, _, _) = join(&mut marks, &mut other_marks);
+    let percent = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(0);
+    let keys = percent(pairs.len() as u64, total);
+    let (mut equal, mut seen) = (0, 0);
+    for (b, a) in pairs.into_iter().take(ROWS_MAX) {
+        for &column in others.iter().chain(if others.is_empty() { key.as_slice() } else { &[] }) {
+            let cell = diff.cell(&from, b, column, Which::Before)?;
+            let is_number = others.is_empty() && !cell.text().starts_with('"');
+            seen += 1;
+            equal += u64::from(!is_number && cell == diff.cell(&to, a, column, Which::After)?);
+        }
+    }
+    Ok(keys.min(percent(equal, seen)))
 }
 
 enum Key {

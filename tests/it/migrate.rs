@@ -221,3 +221,71 @@ fn a_migration_of_a_database_that_does_not_exist_makes_nothing() {
     sandbox.dbelay(&["migrate", "--", "true"]).exits(2).says(&["there is no database", "run it without dbelay"]);
     assert!(!sandbox.path(".dbelay").exists());
 }
+
+/// Things with enough rows that chance is no explanation.
+const INVOICES: &str = "
+CREATE TABLE inv(id INTEGER PRIMARY KEY, no TEXT, amt REAL, paid INT);
+WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<200) INSERT INTO inv SELECT x,'INV'||x,x*3.5,x%2 FROM c;
+CREATE TABLE colors(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO colors VALUES(1,'red'),(2,'green'),(3,'blue');
+CREATE TABLE zip(id INTEGER PRIMARY KEY, code TEXT, big INT); INSERT INTO zip VALUES(1,'007',9007199254740993),(2,'12345',1);
+CREATE VIRTUAL TABLE ft USING fts5(t); INSERT INTO ft VALUES('hello'),('world');
+";
+
+#[test]
+fn what_only_looks_like_a_rename_hides_no_loss() {
+    for (sql, said) in [
+        (
+            "DROP TABLE colors; CREATE TABLE sizes(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO sizes VALUES(1,'S'),(2,'M'),(3,'L')",
+            "table `colors` was dropped",
+        ),
+        (
+            "DROP TABLE colors; CREATE TABLE sizes(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO sizes SELECT id, 'R'||id FROM inv",
+            "table `colors` was dropped",
+        ),
+        (
+            "ALTER TABLE inv DROP COLUMN paid; ALTER TABLE inv ADD COLUMN odd INT; UPDATE inv SET odd = CASE WHEN id%10<9 THEN id%2 ELSE 1-id%2 END",
+            "column `inv.paid` was dropped",
+        ),
+        ("ALTER TABLE inv DROP COLUMN paid; ALTER TABLE inv ADD COLUMN paid INT AS (1) VIRTUAL", "column `inv.paid` was dropped"),
+        (
+            "CREATE TABLE i2(id INTEGER PRIMARY KEY, no TEXT, amt REAL NOT NULL DEFAULT 0, paid INT); INSERT INTO i2(id,no,paid) SELECT id,no,paid FROM inv; DROP TABLE inv; ALTER TABLE i2 RENAME TO inv",
+            "column `inv.amt` lost all of its 200 values",
+        ),
+        (
+            "CREATE TABLE z2(id INTEGER PRIMARY KEY, code INT, big INT); INSERT INTO z2 SELECT * FROM zip; DROP TABLE zip; ALTER TABLE z2 RENAME TO zip",
+            "1 of 2 values of `zip.code` did not survive",
+        ),
+        (
+            "CREATE TABLE z2(id INTEGER PRIMARY KEY, code TEXT, big REAL); INSERT INTO z2 SELECT * FROM zip; DROP TABLE zip; ALTER TABLE z2 RENAME TO zip",
+            "1 of 2 values of `zip.big` did not survive",
+        ),
+        ("UPDATE inv SET no = ''", "column `inv.no` lost all of its 200 values"),
+        ("DELETE FROM ft WHERE rowid = 1", "1 of 2 rows of `ft` are gone"),
+        ("DROP TABLE ft", "table `ft` was dropped with 2 rows"),
+    ] {
+        let sandbox = Sandbox::with(INVOICES);
+        let kept = sandbox.copy_db("kept.db");
+        sandbox.migrate(&[], sql).exits(4).says(&[said]);
+        oracle::assert_same(&kept, &sandbox.db());
+    }
+}
+
+#[test]
+fn what_goes_on_elsewhere_is_no_loss() {
+    for sql in [
+        "ALTER TABLE colors RENAME TO old; CREATE TABLE colors(id INTEGER PRIMARY KEY, name TEXT)",
+        "ALTER TABLE colors RENAME TO t; ALTER TABLE zip RENAME TO colors; ALTER TABLE t RENAME TO zip",
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, no TEXT); INSERT INTO notes SELECT id, no FROM inv; ALTER TABLE inv DROP COLUMN no",
+        "ALTER TABLE ft RENAME TO search",
+        "ALTER TABLE inv RENAME COLUMN paid TO is_paid",
+        "ALTER TABLE inv RENAME TO invoices; ALTER TABLE invoices RENAME COLUMN no TO number; UPDATE invoices SET amt = amt + 1",
+        "CREATE TABLE z2(id TEXT PRIMARY KEY, code TEXT, big INT); INSERT INTO z2 SELECT * FROM zip; DROP TABLE zip; ALTER TABLE z2 RENAME TO zip",
+    ] {
+        Sandbox::with(INVOICES).migrate(&[], sql).exits(0);
+    }
+}
+
+#[test]
+fn an_allowance_that_names_nothing_is_told() {
+    Sandbox::with(CHATS).migrate(&["--allow", "chatz"], "SELECT 1").exits(0).says(&["`--allow chatz` names no table and no column"]);
+}
