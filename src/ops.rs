@@ -97,18 +97,22 @@ pub enum OpError {
         /// What differed.
         what: String,
     },
-    /// Others changed the database again and again while it was to be rolled back.
-    #[error("the database kept changing while the rollback was prepared ({attempts} attempts)")]
-    KeepsChanging {
-        /// How often it was tried.
-        attempts: u32,
-    },
     /// There is nothing left to undo or redo.
     #[error("there is no operation to {0}")]
     NothingTo(&'static str),
     /// A table that was named is not there.
     #[error("there is no table `{0}` in {1}")]
     NoTable(String, String),
+    /// A table cannot come back alone, because something else has a name that it needs.
+    #[error("{what} of `{table}` cannot come back, since `{other}` has one of that name now")]
+    NameTaken {
+        /// What needs the name.
+        what: String,
+        /// The table that it belongs to.
+        table: String,
+        /// The table that has it.
+        other: String,
+    },
     /// The command could not be started.
     #[error("the command could not be started: `{command}`")]
     Command {

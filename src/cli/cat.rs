@@ -35,7 +35,7 @@ pub struct Args {
     /// Which table
     #[arg(required_unless_present = "object")]
     pub table: Option<String>,
-    /// Only the row with this primary key; the parts of a longer key between commas
+    /// Only the row with this primary key; the parts of a longer key between commas, or as a JSON array
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// In which form [default: csv, or json with --json]
@@ -111,12 +111,18 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     Ok(Exit::DONE)
 }
 
-/// Finds the row with a key, given as text; the parts of a longer key stand between commas.
+/// Finds the row with a key, given as text; the parts of a longer key stand between commas, or in a JSON array.
 pub fn find_row(project: &Project<'_>, manifest: &TableManifest, key: &str) -> Result<Option<Row>, CliError> {
     if manifest.identity.is_empty() {
         return Err(CliError::usage(format_args!("table `{}` has no key", manifest.name)));
     }
-    let parts: Vec<&str> = if manifest.identity.len() == 1 { vec![key] } else { key.split(',').map(str::trim).collect() };
+    let parts: Vec<String> = match serde_json::from_str::<Vec<serde_json::Value>>(key) {
+        Ok(parts) if manifest.identity.len() > 1 => {
+            parts.into_iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).collect()
+        }
+        _ if manifest.identity.len() == 1 => vec![key.to_owned()],
+        _ => key.split(',').map(|part| part.trim().to_owned()).collect(),
+    };
     if parts.len() != manifest.identity.len() {
         let names: Vec<&str> = manifest.identity.iter().map(|&at| manifest.columns[at].shape.name.as_str()).collect();
         return Err(CliError::usage(format_args!("the key of `{}` has {} parts: {}", manifest.name, names.len(), names.join(","))));

@@ -147,6 +147,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let mut walk = Walk { args, renderer: &mut *renderer, conditions, out, text: String::new(), differs: false };
     walk.renderer.begin(&mut walk.text, &names[0], &names[1]);
     let has_schema = !args.data && words.tables.is_empty();
+    let is_narrowed = !args.filter.is_empty() || args.condition.is_some() || !args.ignore_columns.is_empty() || !words.tables.is_empty();
     let schema = if has_schema { comparison.schema.clone() } else { narrow(&comparison.schema, &chosen, args.data) };
     let ddl = if has_schema { unified(&states[0].schema, &states[1].schema, &names[0].label(), &names[1].label()) } else { String::new() };
     walk.differs |= !schema.is_empty();
@@ -169,7 +170,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let differs = walk.differs;
     walk.out.finish()?;
     if !differs && format == Format::Text {
-        cx.output.say(format_args!("{DIM}{} and {} are the same{DIM:#}", names[0].label(), names[1].label()));
+        let (before, after) = (names[0].label(), names[1].label());
+        if is_narrowed || args.data || args.schema {
+            cx.output.say(format_args!("{DIM}no such difference between {before} and {after}{DIM:#}"));
+        } else {
+            cx.output.say(format_args!("{DIM}{before} and {after} are the same{DIM:#}"));
+        }
     }
     Ok(if differs && args.exit_code { Exit::FOUND } else { Exit::DONE })
 }
@@ -264,7 +270,7 @@ fn choose(comparison: &Comparison<'_>, tables: &[String]) -> Result<Vec<TablePai
 fn narrow(diff: &SchemaDiff, chosen: &[TablePair], is_data: bool) -> SchemaDiff {
     let names: Vec<&str> = chosen.iter().map(TablePair::name).collect();
     let is_kept = |change: &&dbelay::schema::diff::SchemaChange| !is_data && names.contains(&change.table.as_str());
-    SchemaDiff { changes: diff.changes.iter().filter(is_kept).cloned().collect(), text_differs: false }
+    SchemaDiff { changes: diff.changes.iter().filter(is_kept).cloned().collect(), text_differs: false, settings: Vec::new() }
 }
 
 /// `--where`, for each side of each table.

@@ -50,6 +50,9 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     let (dir, exists) = find_store(cx, Some(&config), None);
     if cx.global.dry_run {
         cx.output.say(format_args!("would write `{}` and the store `{}`", path.display(), dir.display()));
+        if cx.output.is_json() {
+            cx.output.json(&json!({ "dry_run": true, "config": path, "store": dir }))?;
+        }
         return Ok(Exit::DONE);
     }
     let store = if exists { Store::open(&dir)? } else { create_store(cx, &dir)? };

@@ -69,6 +69,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let command: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     if cx.global.dry_run {
         cx.output.say(format_args!("would take a snapshot, run `{}`, and judge what it did", command.join(" ")));
+        if cx.output.is_json() {
+            cx.output.json(&json!({ "dry_run": true, "command": command }))?;
+        }
         return Ok(Exit::DONE);
     }
     let policy = policy(args, &project)?;
@@ -416,7 +419,7 @@ fn document(outcome: &Outcome) -> Map<String, Value> {
                 })
             })
             .collect();
-        document["schema"] = json!({ "changes": schema.changes });
+        document["schema"] = json!({ "changes": schema.changes, "settings": schema.settings });
         document["tables"] = json!(tables);
         document["losses"] = json!(verdict.losses);
     }

@@ -225,9 +225,9 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
             OpError::Engine(error) => of_engine(error),
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
-            OpError::NotProven { .. } => (ErrorKind::Failed, Some("`dbelay restore` writes the snapshot into a new file instead")),
-            OpError::KeepsChanging { .. } => (ErrorKind::Failed, Some("stop what writes to the database, and try again")),
+            OpError::NotProven { .. } => (ErrorKind::Failed, Some("nothing was changed; please report it with the schema of that table")),
             OpError::NothingTo(_) => (ErrorKind::Failed, Some("`dbelay op log` lists what was done")),
+            OpError::NameTaken { .. } => (ErrorKind::Failed, Some("name that table with another `--table`, or roll back everything")),
             OpError::NoTable(..) => (ErrorKind::NotFound, Some("`dbelay show` lists the tables of a snapshot")),
             OpError::Command { .. } => (ErrorKind::Failed, None),
         });

@@ -37,6 +37,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     if cx.global.dry_run {
         cx.output.say(format_args!("would write {} rows into `{}`", state.rows(), target.path.display()));
+        if cx.output.is_json() {
+            cx.output.json(&json!({ "dry_run": true, "snapshot": id, "to": target.source.place }))?;
+        }
         return Ok(Exit::DONE);
     }
     let _lock = project.lock("restore")?;

@@ -81,7 +81,7 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
         let done = done.map_err(|error| {
             CliError::from(error).context(format!("the {word} failed; the database is unchanged")).state(DatabaseState::Unchanged)
         })?;
-        report(project, &done, intent, name)?;
+        report(project, &done, intent, scope, name)?;
         if let Done::Stopped = done { Ok(Exit::FAILED) } else { Ok(Exit::DONE) }
     })
 }
@@ -142,9 +142,9 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
     use std::io::Write;
     let mut out = cx.output.out();
     if plan.is_empty() {
-        writeln!(out, "nothing to do: the database is equal to {name} ({})", target.short())?;
+        writeln!(out, "nothing to do: {} equal to {name} ({})", subject(scope), target.short())?;
     } else {
-        writeln!(out, "to make the database equal to {name} ({}):", target.short())?;
+        writeln!(out, "so that {} equal to {name} ({}):", subject(scope), target.short())?;
     }
     for line in lines(&plan).iter().chain(&plan.limits) {
         writeln!(out, "  {line}")?;
@@ -153,7 +153,8 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
     Ok(Exit::DONE)
 }
 
-fn report(project: &Project<'_>, done: &Done, intent: Intent, name: &str) -> Result<(), CliError> {
+fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, name: &str) -> Result<(), CliError> {
+    let subject = subject(scope);
     let cx = project.cx;
     let target = intent.target;
     let word = intent.kind.word();
@@ -172,7 +173,7 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, name: &str) -> Res
             json!({ "result": "recreated", "operation": word, "target": target, "written": written })
         }
         Done::RolledBack(done) if done.plan.is_empty() => {
-            cx.output.say(format_args!("nothing to do: the database is equal to {name}{}", project::id(&target)));
+            cx.output.say(format_args!("nothing to do: {subject} equal to {name}{}", project::id(&target)));
             for limit in &done.plan.limits {
                 cx.output.note(limit);
             }
@@ -180,7 +181,7 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, name: &str) -> Res
         }
         Done::RolledBack(done) => {
             cx.output.say(format_args!(
-                "{GOOD}done{GOOD:#}: the database is equal to {name}{}, verified ({})",
+                "{GOOD}done{GOOD:#}: {subject} equal to {name}{}, verified ({})",
                 project::id(&target),
                 rows(&done.written)
             ));
@@ -202,6 +203,15 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, name: &str) -> Res
         cx.output.json(&document)?;
     }
     Ok(())
+}
+
+/// Says what a rollback is about, with its verb.
+fn subject(scope: Scope<'_>) -> String {
+    match scope {
+        Scope::Everything => "the database is".to_owned(),
+        Scope::Tables([table]) => format!("table `{table}` is"),
+        Scope::Tables(tables) => format!("tables `{}` are", tables.join("`, `")),
+    }
 }
 
 /// Says how many rows were written.

@@ -36,6 +36,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let database = project.database()?.path.clone();
     if cx.global.dry_run {
         cx.output.say(format_args!("would take a snapshot of `{}`", database.display()));
+        if cx.output.is_json() {
+            cx.output.json(&json!({ "dry_run": true, "database": database }))?;
+        }
         return Ok(Exit::DONE);
     }
     let _lock = project.lock("snapshot")?;

@@ -48,13 +48,7 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     let live = project.with(|session| Ok(compare::live(session, Some(&state), BatchMode::Scratch)?))?;
     let comparison = Comparison::new(&project.store, &state, &live)?;
     let changed: Vec<_> = comparison.pairs.iter().filter(|pair| !comparison.is_equal(pair)).collect();
-    let settings: Vec<(String, String, String)> = capture::exact_settings(&live.settings)
-        .filter_map(|(name, now)| {
-            let then = state.settings.get(name).map_or("", |setting| setting.value.as_str());
-            (then != now).then(|| (name.to_owned(), then.to_owned(), now.to_owned()))
-        })
-        .collect();
-    let has_drift = !comparison.schema.is_empty();
+    let has_drift = comparison.schema.has_drift();
     let exit = if has_drift || !open.is_empty() { Exit::FOUND } else { Exit::DONE };
     if cx.output.is_json() {
         let tables: Vec<Value> = changed
@@ -66,7 +60,7 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
         let open: Vec<Value> = open.iter().map(|(index, _, entry)| json!({ "index": index, "entry": entry })).collect();
         cx.output.json(&json!({
             "head": log::document(&id, &snapshot, &[]), "same": live.is_same(&state), "drift": has_drift,
-            "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": settings, "unfinished": open, "lock": holder,
+            "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": comparison.schema.settings, "unfinished": open, "lock": holder,
         }))?;
         return Ok(exit);
     }
@@ -75,7 +69,7 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     if live.is_same(&state) {
         writeln!(out, "{GOOD}the database is equal to it{GOOD:#}")?;
     }
-    if has_drift {
+    if !comparison.schema.is_empty() {
         writeln!(out, "{HEADING}the schema was changed since{HEADING:#}")?;
         for line in comparison.schema.lines() {
             let style = match line.as_bytes().first() {
@@ -97,9 +91,6 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
             };
             writeln!(out, "  {}  {rows}", text::clean(&text::title(pair)))?;
         }
-    }
-    for (name, then, now) in settings {
-        writeln!(out, "{name} is {now}, and was {then}")?;
     }
     out.finish()?;
     if let Some(holder) = holder {

@@ -37,7 +37,8 @@ impl<'a> Comparison<'a> {
             manifests: state.tables.iter().map(|(_, manifest)| manifest.clone()).collect(),
         };
         let pairs = pair_tables(&side(before), &side(after), store)?;
-        let schema = crate::schema::diff::diff(&before.schema, &after.schema, &renames(&pairs));
+        let mut schema = crate::schema::diff::diff(&before.schema, &after.schema, &renames(&pairs));
+        schema.settings = crate::schema::diff::settings(&before.settings, &after.settings);
         Ok(Self { before, after, pairs, schema, store })
     }
 

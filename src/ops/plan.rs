@@ -168,13 +168,22 @@ pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, Op
         let then = target.schema.object(object.kind, &object.name);
         match (is_chosen(&object), then) {
             (false, _) => objects.push(object.clone()),
-            (true, Some(then)) => objects.push(then.clone()),
-            (true, None) => {}
+            // Its name may belong to another table then, which stays as it is.
+            (true, Some(then)) if is_chosen(&then) => objects.push(then.clone()),
+            (true, _) => {}
         }
     }
     for object in target.schema.objects.iter().filter(is_chosen) {
-        if !objects.iter().any(|other| other.kind == object.kind && other.name == object.name) {
-            objects.push(object.clone());
+        match objects.iter().find(|other| other.kind == object.kind && other.name == object.name) {
+            None => objects.push(object.clone()),
+            Some(other) if other.table != object.table => {
+                return Err(OpError::NameTaken {
+                    what: format!("{} `{}`", object.kind.word(), object.name),
+                    table: object.table.clone(),
+                    other: other.table.clone(),
+                });
+            }
+            Some(_) => {}
         }
     }
     let has_sequence = |state: &State| state.schema.tables.iter().any(|table| table.name == "sqlite_sequence");

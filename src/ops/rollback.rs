@@ -292,8 +292,8 @@ pub struct RolledBack {
     pub plan: Plan,
     /// What was written.
     pub written: Written,
-    /// The snapshot of the state after it; equal to `safety`'s where nothing had to change.
-    pub after: ObjectId,
+    /// The snapshot of the state after it; equal to `safety`'s where nothing had to change, none where it could not be written.
+    pub after: Option<ObjectId>,
 }
 
 /// Which tables a rollback concerns.
@@ -311,7 +311,7 @@ pub enum Scope<'a> {
 /// snapshot is called. `first` is a snapshot just taken of the same engine's database, which then serves as the safety snapshot.
 ///
 /// # Errors
-/// The engine's and the store's, [`OpError::NotProven`], [`OpError::KeepsChanging`]. In each case the database is as it was.
+/// The engine's and the store's, [`OpError::NotProven`]. In each case the database is as it was.
 pub fn rollback(
     session: &Session<'_>,
     engine: &mut dyn Engine,
@@ -322,11 +322,12 @@ pub fn rollback(
     on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
 ) -> Result<Option<RolledBack>, OpError> {
     let mut first = first;
-    for _ in 0..ATTEMPTS_MAX {
+    let newest = || Ok::<_, OpError>(capture::newest(session)?.map(|(id, _)| id));
+    for _ in 1..ATTEMPTS_MAX {
         let taken = match first.take() {
             Some(taken) => taken,
             None => {
-                let parent = capture::newest(session)?.map(|(id, _)| id);
+                let parent = newest()?;
                 let mut read = engine.begin_read()?;
                 // Recalled inside the transaction, so that what the stamp stands for is what was recalled.
                 match seen::recall(session)?.filter(|(_, state)| has_same_rules(target, state)) {
@@ -338,33 +339,71 @@ pub fn rollback(
                 }
             }
         };
-        let wanted = match scope {
-            Scope::Everything => target.clone(),
-            Scope::Tables(names) => merge(&taken.state, target, names)?,
+        let prepared = match prepare(taken, target, scope, on_plan)? {
+            Ok(prepared) => prepared,
+            Err(settled) => return Ok(settled.map(|settled| *settled)),
         };
-        let plan = plan(&taken.state, &wanted);
-        if !on_plan(&plan, &taken)? {
-            return Ok(None);
-        }
-        if plan.is_empty() {
-            let after = taken.id;
-            return Ok(Some(RolledBack { safety: taken, plan, written: Written::default(), after }));
-        }
         let mut transaction = engine.begin_write()?;
-        if transaction.stamp()? != taken.stamp {
-            continue;
+        if transaction.stamp()? == prepared.taken.stamp {
+            return finish(session, transaction, prepared, label).map(Some);
         }
-        let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
-        // Everything that the new snapshot refers to is durable before the database is what it says.
-        let batch = session.store.begin(BatchMode::Durable)?;
-        build::put_json(&batch, &wanted.schema, None)?;
-        batch.finish()?;
-        transaction.commit()?;
-        let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
-        let after = capture::save(session, label, wanted, Some(taken.id), taken.stamp)?.id;
-        return Ok(Some(RolledBack { safety: taken, plan, written, after }));
     }
-    Err(OpError::KeepsChanging { attempts: ATTEMPTS_MAX })
+    // Others that keep writing are kept out at last. Before, they need not wait while the database is read and the plan is made.
+    let mut transaction = engine.begin_write()?;
+    let taken = capture::take_from(session, &mut *transaction, label.clone(), Some(target), newest()?, Rules::Keep)?;
+    match prepare(taken, target, scope, on_plan)? {
+        Ok(prepared) => finish(session, transaction, prepared, label).map(Some),
+        Err(settled) => Ok(settled.map(|settled| *settled)),
+    }
+}
+
+/// A rollback that is about to be carried out.
+struct Prepared {
+    taken: Taken,
+    wanted: State,
+    plan: Plan,
+}
+
+/// Plans; where there is nothing to carry out, says how it ended: stopped, or with nothing to do.
+fn prepare(
+    taken: Taken,
+    target: &State,
+    scope: Scope<'_>,
+    on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+) -> Result<Result<Prepared, Option<Box<RolledBack>>>, OpError> {
+    let wanted = match scope {
+        Scope::Everything => target.clone(),
+        Scope::Tables(names) => merge(&taken.state, target, names)?,
+    };
+    let plan = plan(&taken.state, &wanted);
+    if !on_plan(&plan, &taken)? {
+        return Ok(Err(None));
+    }
+    if plan.is_empty() {
+        let after = Some(taken.id);
+        return Ok(Err(Some(Box::new(RolledBack { safety: taken, plan, written: Written::default(), after }))));
+    }
+    Ok(Ok(Prepared { taken, wanted, plan }))
+}
+
+fn finish(
+    session: &Session<'_>,
+    mut transaction: Box<dyn WriteTransaction + '_>,
+    prepared: Prepared,
+    label: &Label,
+) -> Result<RolledBack, OpError> {
+    let Prepared { taken, wanted, plan } = prepared;
+    let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
+    // Everything that the new snapshot refers to is durable before the database is what it says.
+    let batch = session.store.begin(BatchMode::Durable)?;
+    build::put_json(&batch, &wanted.schema, None)?;
+    batch.finish()?;
+    transaction.commit()?;
+    // From here on the rollback has happened, whatever else fails.
+    let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
+    let saved = capture::save(session, label, wanted, Some(taken.id), taken.stamp);
+    let after = saved.map_err(|error| session.progress.warn(&format!("the snapshot of the new state could not be written: {error}"))).ok();
+    Ok(RolledBack { safety: taken, plan, written, after: after.map(|after| after.id) })
 }
 
 /// What a rollback is to the operation log.
@@ -451,7 +490,11 @@ pub fn run(
     });
     match (result, begun) {
         (Ok(Some(done)), Some(entry)) => {
-            end(entry, Some(done.after), OperationResult::Done, None)?;
+            let whole = matches!(scope, Scope::Everything).then_some(intent.target);
+            // The next command finds it unfinished, and the database as it was to be.
+            if let Err(error) = end(entry, done.after.or(whole), OperationResult::Done, None) {
+                session.progress.warn(&format!("the operation log could not be written: {error}"));
+            }
             Ok(Done::RolledBack(Box::new(done)))
         }
         (Ok(_), _) => Ok(Done::Stopped),

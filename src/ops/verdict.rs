@@ -164,7 +164,7 @@ pub fn judge(
 ) -> Result<Verdict, OpError> {
     let mut verdict = Verdict { changes: Vec::new(), losses: Vec::new() };
     for pair in &comparison.pairs {
-        let is_ledger = is_ledger(pair.name());
+        let is_ledger = is_ledger(pair.name()) && looks_like_ledger(pair);
         if comparison.is_equal(pair) {
             continue;
         }
@@ -196,6 +196,14 @@ pub fn judge(
 pub fn is_ledger(table: &str) -> bool {
     let name = table.rsplit('.').next().unwrap_or(table).to_ascii_lowercase();
     LEDGERS.contains(&name.as_str())
+}
+
+/// Tells whether a table of a name that others have too has the columns of a ledger: `migrations` is Laravel's and TypeORM's, and any
+/// ornithologist's.
+fn looks_like_ledger(pair: &TablePair) -> bool {
+    let shape = pair.before.as_ref().or(pair.after.as_ref());
+    let has = |wanted: &str| shape.is_some_and(|shape| shape.columns.iter().any(|column| column.name.eq_ignore_ascii_case(wanted)));
+    !pair.name().eq_ignore_ascii_case("migrations") || has("migration") && has("batch") || has("timestamp") && has("name") || has("version")
 }
 
 /// What is counted while the rows of a pair go by.

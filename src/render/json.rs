@@ -35,6 +35,13 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain data with string keys serialises")
 }
 
+/// Writes the settings that differ.
+fn settings(diff: &SchemaDiff) -> String {
+    let list: Vec<serde_json::Value> =
+        diff.settings.iter().map(|(name, was, is)| serde_json::json!({ "name": name, "before": was, "after": is })).collect();
+    json(&list)
+}
+
 /// Writes the fields of a change, without braces.
 fn change_fields(pair: &TablePair, change: &RowChange) -> String {
     let empty = Row::new();
@@ -100,7 +107,12 @@ impl Renderer for Json {
     }
 
     fn schema(&mut self, out: &mut String, diff: &SchemaDiff, ddl: &str) {
-        out.push_str(&format!(",\n\"schema\":{{\"changes\":{},\"ddl\":{}}},\n\"tables\":[", json(&diff.changes), string(ddl)));
+        out.push_str(&format!(
+            ",\n\"schema\":{{\"changes\":{},\"ddl\":{},\"settings\":{}}},\n\"tables\":[",
+            json(&diff.changes),
+            string(ddl),
+            settings(diff)
+        ));
     }
 
     fn table(&mut self, out: &mut String, pair: &TablePair) {
@@ -150,6 +162,9 @@ impl Renderer for JsonLines {
     fn schema(&mut self, out: &mut String, diff: &SchemaDiff, _: &str) {
         for change in &diff.changes {
             out.push_str(&format!("{{\"type\":\"schema\",{}\n", &json(change)[1..]));
+        }
+        if !diff.settings.is_empty() {
+            out.push_str(&format!("{{\"type\":\"settings\",\"settings\":{}}}\n", settings(diff)));
         }
     }
 

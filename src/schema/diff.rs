@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Column, ForeignKey, Index, ObjectKind, Schema, SchemaObject, Table, TableKind};
+use super::{Column, ForeignKey, Index, ObjectKind, Schema, SchemaObject, Settings, Table, TableKind};
 
 /// Which tables and columns go on under another name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,17 +121,25 @@ pub struct SchemaDiff {
     pub changes: Vec<SchemaChange>,
     /// Whether the verbatim text or the order of objects differs in a way that no change above tells.
     pub text_differs: bool,
+    /// Settings that differ: name, value before, value after.
+    pub settings: Vec<(String, String, String)>,
 }
 
 impl SchemaDiff {
     /// Tells whether nothing differs, not even the text.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && !self.text_differs
+        !self.has_drift() && self.settings.is_empty()
+    }
+
+    /// Tells whether the schema itself differs, settings aside.
+    pub fn has_drift(&self) -> bool {
+        !self.changes.is_empty() || self.text_differs
     }
 
     /// Says each difference in one line.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.changes.iter().map(SchemaChange::line).collect();
+        lines.extend(self.settings.iter().map(|(name, was, is)| format!("~ setting `{name}`: {was} -> {is}")));
         if lines.is_empty() && self.text_differs {
             lines.push("~ the text or the order of the schema".to_owned());
         }
@@ -190,7 +198,15 @@ pub fn diff(before: &Schema, after: &Schema, renames: &Renames) -> SchemaDiff {
         text_changes(before, after, ObjectKind::Trigger, (view, view), &mut changes);
     }
     let text_differs = before.objects != after.objects && changes.is_empty();
-    SchemaDiff { changes, text_differs }
+    SchemaDiff { changes, text_differs, settings: Vec::new() }
+}
+
+/// Lists the settings that differ, in name order.
+pub fn settings(before: &Settings, after: &Settings) -> Vec<(String, String, String)> {
+    let value = |settings: &Settings, name: &str| settings.get(name).map(|setting| setting.value.clone()).unwrap_or_default();
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differing = names.into_iter().map(|name| (name.clone(), value(before, name), value(after, name)));
+    differing.filter(|(_, was, is)| was != is).collect()
 }
 
 fn change(subject: Subject, fate: Fate, table: &str, name: &str) -> SchemaChange {
