@@ -186,6 +186,7 @@ pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, Op
             Some(_) => {}
         }
     }
+    let mut objects = owners_first(objects);
     let has_sequence = |state: &State| state.schema.tables.iter().any(|table| table.name == "sqlite_sequence");
     if has_sequence(target) && !has_sequence(live) {
         // The tables that come back may need it, and SQLite makes it with them; its place is where the snapshot has it.
@@ -209,4 +210,23 @@ pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, Op
     let json = serde_json::to_vec(&schema).expect("a schema has string keys and no failing serializer");
     let schema_id = ObjectId::of(&json);
     Ok(State { schema_id, schema, settings: live.settings.clone(), tables })
+}
+
+/// Puts indexes and triggers that stand before their table or view at the end: no database reads them in that order.
+fn owners_first(objects: Vec<SchemaObject>) -> Vec<SchemaObject> {
+    let mut owners: HashSet<String> = HashSet::new();
+    let (mut ordered, mut late) = (Vec::with_capacity(objects.len()), Vec::new());
+    for object in objects {
+        match object.kind {
+            ObjectKind::Index | ObjectKind::Trigger if !owners.contains(&object.table) => late.push(object),
+            kind => {
+                if matches!(kind, ObjectKind::Table | ObjectKind::View) {
+                    owners.insert(object.name.clone());
+                }
+                ordered.push(object);
+            }
+        }
+    }
+    ordered.extend(late);
+    ordered
 }

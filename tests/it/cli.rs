@@ -182,3 +182,20 @@ fn a_prompt_of_the_wrapped_command_is_answered_from_the_same_input() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "got yes please\n");
     assert!(output.status.success());
 }
+
+#[test]
+fn a_key_of_several_parts_may_hold_commas() {
+    let sandbox =
+        Sandbox::with("CREATE TABLE ck(a INT, b TEXT, v, PRIMARY KEY(a, b)); INSERT INTO ck VALUES(1,'x,y','here'),(2,'z','there')");
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    sandbox.dbelay(&["cat", "HEAD", "ck", "--key", "[1,\"x,y\"]"]).exits(0).prints(&["here"]);
+    sandbox.dbelay(&["cat", "HEAD", "ck", "--key", "2,z"]).exits(0).prints(&["there"]);
+}
+
+#[test]
+fn a_dry_run_prints_its_document_too() {
+    let sandbox = Sandbox::with(ONE);
+    for arguments in [&["snapshot", "--dry-run", "--json"][..], &["migrate", "--dry-run", "--json", "--", "true"]] {
+        assert_eq!(sandbox.dbelay(arguments).exits(0).json()["dry_run"], true);
+    }
+}

@@ -185,3 +185,18 @@ fn selectors_name_states() {
     sandbox.dbelay(&["diff", "HEAD~9"]).exits(2);
     sandbox.dbelay(&["diff", "zzz"]).exits(2).says(&["`zzz` names no snapshot"]);
 }
+
+#[test]
+fn settings_are_part_of_a_difference() {
+    let sandbox = changed("PRAGMA user_version=4");
+    sandbox.dbelay(&["diff", "a", "--exit-code"]).exits(1).prints(&["~ setting `user_version`: 0 -> 4"]);
+    let json = sandbox.dbelay(&["diff", "a", "--json"]).json();
+    assert_eq!(json["schema"]["settings"][0]["after"], "4");
+    sandbox.dbelay(&["status"]).exits(0).prints(&["~ setting `user_version`: 0 -> 4"]);
+}
+
+#[test]
+fn a_narrowed_difference_does_not_claim_that_states_are_the_same() {
+    let sandbox = changed("UPDATE users SET name='zz' WHERE id=1");
+    sandbox.dbelay(&["diff", "a", "--where", "id = 7"]).exits(0).says(&["no such difference between"]);
+}

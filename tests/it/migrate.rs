@@ -289,3 +289,9 @@ fn what_goes_on_elsewhere_is_no_loss() {
 fn an_allowance_that_names_nothing_is_told() {
     Sandbox::with(CHATS).migrate(&["--allow", "chatz"], "SELECT 1").exits(0).says(&["`--allow chatz` names no table and no column"]);
 }
+
+#[test]
+fn a_table_that_only_has_the_name_of_a_ledger_is_judged() {
+    let sandbox = Sandbox::with("CREATE TABLE migrations(id INTEGER PRIMARY KEY, species TEXT); INSERT INTO migrations VALUES(1,'stork')");
+    sandbox.migrate(&[], "DROP TABLE migrations").exits(4).says(&["table `migrations` was dropped with 1 row"]);
+}

@@ -191,3 +191,48 @@ fn foreign_key_cycles_and_self_references_come_back() {
     sandbox.dbelay(&["rollback", "good"]).exits(0);
     oracle::assert_same(&kept, &sandbox.db());
 }
+
+#[test]
+fn a_rollback_of_one_table_speaks_of_that_table() {
+    let sandbox = Sandbox::with(APP);
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    sandbox.sql("UPDATE users SET age = 1; DELETE FROM notes");
+    sandbox.dbelay(&["rollback", "good", "-t", "notes"]).exits(0).says(&["table `notes` is equal to good"]);
+}
+
+#[test]
+fn a_name_that_another_table_has_now_is_told_and_nothing_changes() {
+    let sandbox = Sandbox::with(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, v); INSERT INTO p VALUES(1); INSERT INTO c VALUES(1,1); CREATE INDEX ci ON c(v)",
+    );
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    let good = sandbox.copy_db("good.db");
+    sandbox.sql("DROP TABLE p; ALTER TABLE c RENAME TO p");
+    let renamed = sandbox.copy_db("renamed.db");
+    sandbox.dbelay(&["rollback", "good", "-t", "c"]).exits(3).says(&["index `ci` of `c` cannot come back", "roll back everything"]);
+    oracle::assert_same(&renamed, &sandbox.db());
+    sandbox.dbelay(&["rollback", "good", "-t", "c", "-t", "p"]).exits(0);
+    assert_eq!(sandbox.number("SELECT count(*) FROM c INDEXED BY ci"), 1);
+    sandbox.dbelay(&["rollback", "good"]).exits(0);
+    oracle::assert_same(&good, &sandbox.db());
+}
+
+#[test]
+fn a_writer_that_never_stops_does_not_stop_a_rollback() {
+    let sandbox = Sandbox::with("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, x)");
+    sandbox.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000) INSERT INTO t SELECT i, 'row '||i FROM n");
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = {
+        let (stop, connection) = (std::sync::Arc::clone(&stop), sandbox.connect());
+        connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                connection.execute("INSERT INTO t(x) VALUES('again')", []).unwrap();
+            }
+        })
+    };
+    sandbox.dbelay(&["rollback", "good"]).exits(0);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+}
