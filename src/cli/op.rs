@@ -90,6 +90,7 @@ pub fn log(args: &LogArgs, cx: &Context) -> Result<Exit, CliError> {
     for operation in &operations {
         let entry = &operation.entry;
         let way = match (entry.before, entry.after) {
+            (Some(from), Some(to)) if entry.failed.is_some() => format!("{} -> {} -> {}", from.short(), short(entry.failed), to.short()),
             (None, None) => String::new(),
             (None, to) => short(to),
             (from, to) => format!("{} -> {}", short(from), short(to)),
