@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //! - While the command runs, none of those signals ends us: the state of a database is only decided after the command is gone.
-//! - A signal is forwarded only while the command is not yet reaped, so that it never hits a process that inherited its number.
+//! - A signal is forwarded only while the command is not yet reaped, so that it never hits a process that inherited its number. One that
+//!   comes while the command is being started waits for it.
 //! - A signal that was ignored when we were started (`nohup`, background jobs of a script) stays ignored, by us and by the command.
 //! - The end of the *leader* is the end of the command. Processes that it leaves behind may hold its pipes open for ever, so reading
 //!   goes on after that until both pipes end, or for [`DRAIN_MS_MAX`] at most; [`Outcome::stragglers`] tells of them.
@@ -433,9 +434,17 @@ mod platform {
         u32::try_from(signal - 1).ok().and_then(|bit| mask.checked_shr(bit)).is_some_and(|rest| rest & 1 == 1)
     }
 
+    /// Where a signal goes.
+    enum Target {
+        /// The command is being started: what comes meanwhile waits for it.
+        Starting(Vec<i32>),
+        Running(Pid),
+        /// Reaped, or never known by its number.
+        Gone,
+    }
+
     struct Shared {
-        /// The command, from its start until it is reaped.
-        target: Mutex<Option<Pid>>,
+        target: Mutex<Target>,
         /// Its process group; outlives it in its stragglers.
         group: Mutex<Option<Pid>>,
         foreground: bool,
@@ -449,8 +458,28 @@ mod platform {
             if self.foreground && (signal == SIGINT || signal == SIGQUIT) {
                 return;
             }
-            let target = locked(&self.target);
-            if let (Some(pid), Some(signal)) = (*target, Signal::from_named_raw(signal)) {
+            // Locked until the signal is sent, so that the command is not reaped in between.
+            let mut target = locked(&self.target);
+            match &mut *target {
+                Target::Starting(waiting) => waiting.push(signal),
+                Target::Running(pid) => self.send(*pid, signal),
+                Target::Gone => {}
+            }
+        }
+
+        fn started(&self, pid: Option<Pid>) {
+            if !self.foreground {
+                *locked(&self.group) = pid;
+            }
+            let mut target = locked(&self.target);
+            let before = std::mem::replace(&mut *target, pid.map_or(Target::Gone, Target::Running));
+            if let (Some(pid), Target::Starting(waiting)) = (pid, before) {
+                waiting.into_iter().for_each(|signal| self.send(pid, signal));
+            }
+        }
+
+        fn send(&self, pid: Pid, signal: i32) {
+            if let Some(signal) = Signal::from_named_raw(signal) {
                 // An error means that it is gone, or changed its user: either way there is nothing more to do.
                 let _ = if self.foreground { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
             }
@@ -472,7 +501,7 @@ mod platform {
             let mut signals = Signals::new(&hold.0)?;
             let handle = signals.handle();
             let shared = Arc::new(Shared {
-                target: Mutex::new(None),
+                target: Mutex::new(Target::Starting(Vec::new())),
                 group: Mutex::new(None),
                 foreground,
                 interrupted: AtomicBool::new(false),
@@ -491,15 +520,12 @@ mod platform {
         pub(super) fn follow(&self, mut child: Child) -> impl FnOnce() -> io::Result<ExitStatus> + Send + 'static {
             let shared = Arc::clone(&self.shared);
             let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            *locked(&shared.target) = pid;
-            if !shared.foreground {
-                *locked(&shared.group) = pid;
-            }
+            shared.started(pid);
             move || {
                 if let Some(pid) = pid {
                     wait_unreaped(pid, &shared)?;
                 }
-                *locked(&shared.target) = None;
+                *locked(&shared.target) = Target::Gone;
                 child.wait()
             }
         }
@@ -639,8 +665,9 @@ mod tests {
 
     #[test]
     fn a_signal_to_us_reaches_the_command_and_not_us() {
-        // The command sends it to its parent, this process, and ends only by what comes back.
-        let (outcome, stdout, _) = run_all(&sh("trap 'echo got it; exit 7' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"));
+        // The command sends it to its parent, this process, at once, and ends early only by what comes back.
+        let script = "trap 'echo got it; exit 7' TERM; kill -TERM $PPID; for i in $(seq 400); do sleep 0.05; done";
+        let (outcome, stdout, _) = run_all(&sh(script));
         assert_eq!(outcome.exit, ExitKind::Code(7));
         assert_eq!(stdout, "got it\n");
         assert!(outcome.interrupted);
