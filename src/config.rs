@@ -70,11 +70,14 @@ pub struct SqliteConfig {
     /// How long to wait for another process's lock.
     #[serde(deserialize_with = "busy_timeout")]
     pub busy_timeout_ms: u64,
+    /// Libraries that bring what the schema needs: functions, collations, modules.
+    #[serde(deserialize_with = "libraries")]
+    pub extensions: Vec<String>,
 }
 
 impl Default for SqliteConfig {
     fn default() -> Self {
-        Self { busy_timeout_ms: 5000 }
+        Self { busy_timeout_ms: 5000, extensions: Vec::new() }
     }
 }
 
@@ -148,6 +151,14 @@ fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     Ok(Some(name))
 }
 
+fn libraries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let libraries = Vec::<String>::deserialize(deserializer)?;
+    if libraries.iter().any(|library| library.trim().is_empty()) {
+        return Err(D::Error::custom("the name of an extension is empty; write the path of its library"));
+    }
+    Ok(libraries)
+}
+
 fn busy_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let ms = u64::deserialize(deserializer)?;
     if ms > BUSY_TIMEOUT_MS_MAX {
@@ -190,6 +201,13 @@ impl Config {
         folder.join(self.store.as_deref().unwrap_or(Path::new(".dbelay")))
     }
 
+    /// Returns the extensions' libraries: a path is under the folder of the file unless it is absolute, a bare name is left to the system's search.
+    pub fn extension_paths(&self) -> Vec<PathBuf> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let path = |name: &String| if name.contains(['/', '\\']) { folder.join(name) } else { PathBuf::from(name) };
+        self.sqlite.extensions.iter().map(path).collect()
+    }
+
     /// Writes what `dbelay init` puts into a new file.
     pub fn template(database: &str) -> String {
         let database = toml::Value::String(database.to_owned());
@@ -220,6 +238,8 @@ database = {database}
 # [sqlite]
 # How long to wait while another process holds the database.
 # busy-timeout-ms = 5000
+# Libraries with the functions, collations and modules that your application gives SQLite.
+# extensions = ["./mod_spatialite"]
 "#
         )
     }
@@ -289,7 +309,7 @@ mod tests {
         let config = parse(concat!(
             "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
             "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\n",
-            "[sqlite]\nbusy-timeout-ms = 10\n"
+            "[sqlite]\nbusy-timeout-ms = 10\nextensions = [\"./ext/a.so\", \"mod_spatialite\"]\n"
         ))
         .expect("valid");
         assert_eq!(config.database, Some(SourceValue::Variable("DATABASE_URL".to_owned())));
@@ -298,6 +318,7 @@ mod tests {
         assert_eq!(config.migrate.allow, ["users.legacy_name", "audit"]);
         assert_eq!(config.migrate.url_env.as_deref(), Some("DB"));
         assert_eq!(config.sqlite.busy_timeout_ms, 10);
+        assert_eq!(config.extension_paths(), [Path::new("p/./ext/a.so"), Path::new("mod_spatialite")]);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -318,6 +339,7 @@ mod tests {
         check_error("[sqlite]\nbusy-timeout-ms = -1\n", &["line 2, column 19", "sqlite.busy-timeout-ms"]);
         check_error("[sqlite]\nbusy-timeout-ms = 86400001\n", &["longer than a day"]);
         check_error("database = \"\"\n", &["line 1, column 12", "key `database`", "empty"]);
+        check_error("[sqlite]\nextensions = [\"\"]\n", &["sqlite.extensions", "empty"]);
         check_error("store = \" \"\n", &["key `store`", "empty"]);
         check_error("database = \"env:\"\n", &["name of a variable"]);
         check_error("[sources]\n\"a/b\" = \"x.db\"\n", &["`a/b`"]);

@@ -50,6 +50,14 @@ pub enum EngineError {
     /// The database contradicts itself.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// A library that the configuration names cannot be loaded.
+    #[error("the extension `{}` cannot be loaded", path.display())]
+    Extension {
+        /// The library.
+        path: std::path::PathBuf,
+        /// The database's own words.
+        source: BoxError,
+    },
     /// Something in the database is beyond what the engine can do.
     #[error("{0}")]
     Unsupported(String),
@@ -61,6 +69,9 @@ pub enum EngineError {
         /// The database's own words.
         source: BoxError,
     },
+    /// Rows cannot be written, because something that their table needs is not there.
+    #[error("{0}")]
+    Lacks(Obstacle),
     /// What was to be written could not be had.
     #[error("reading what is to be written failed")]
     Input(#[source] BoxError),
@@ -79,6 +90,24 @@ pub struct Finding {
     pub count: u64,
 }
 
+/// Something that a schema needs and this engine lacks, so that a table cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The table.
+    pub table: String,
+    /// The object that needs it, with its kind: ``index `by_name` ``.
+    pub object: String,
+    /// What is missing, in the database's words: ``no such collation sequence: unicase``.
+    pub missing: String,
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, object, missing } = self;
+        write!(f, "the rows of table `{table}` cannot be written: {object} needs what this engine does not have ({missing})")
+    }
+}
+
 /// A database that can be opened for reading and writing. One transaction at a time.
 pub trait Engine: Send {
     /// Returns the engine's name: `sqlite`.
@@ -95,6 +124,13 @@ pub trait Engine: Send {
     /// # Errors
     /// As [`Engine::begin_read`], and [`EngineError::ReadOnly`]. A retry is safe.
     fn begin_write(&mut self) -> Result<Box<dyn WriteTransaction + '_>, EngineError>;
+
+    /// Finds what keeps this engine from making these tables of a schema and writing their rows: functions, collations and modules that
+    /// are not there. The database itself is not looked at.
+    ///
+    /// # Errors
+    /// Only where nothing can be tried at all.
+    fn obstacles(&mut self, target: &Schema, shapes: &[TableShape]) -> Result<Vec<Obstacle>, EngineError>;
 }
 
 /// One committed state of a database; in a [`WriteTransaction`], with the changes made so far.

@@ -15,7 +15,7 @@ pub mod verdict;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::engine::{BoxError, Engine, EngineError};
+use crate::engine::{BoxError, Engine, EngineError, Obstacle};
 use crate::id::ObjectId;
 use crate::progress::Progress;
 use crate::schema::Settings;
@@ -97,6 +97,9 @@ pub enum OpError {
         /// What differed.
         what: String,
     },
+    /// Tables would have to be written that this build of the engine cannot write; nothing was changed.
+    #[error("{}", unwritable(.0))]
+    Unwritable(Vec<Obstacle>),
     /// There is nothing left to undo or redo.
     #[error("there is no operation to {0}")]
     NothingTo(&'static str),
@@ -122,6 +125,10 @@ pub enum OpError {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn unwritable(obstacles: &[Obstacle]) -> String {
+    obstacles.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Objects for Store {

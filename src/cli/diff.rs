@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use dbelay::engine::sqlite::condition::Condition;
 use dbelay::engine::sqlite::script::Script;
+use dbelay::engine::sqlite::text::Encoding;
 use dbelay::ops::OpError;
 use dbelay::ops::capture::State;
 use dbelay::ops::compare::{self, Comparison};
@@ -443,7 +444,8 @@ fn script(args: &Args, cx: &Context, project: &Project<'_>, tables: &[String], s
     let plan = plan::plan(from, to);
     let mut out = cx.output.document();
     if !plan.is_empty() {
-        let mut script = Script::begin(&mut out, &from.schema)?;
+        let encoding = from.settings.get("encoding").map_or(Encoding::Utf8, |setting| Encoding::named(&setting.value));
+        let mut script = Script::begin(&mut out, &from.schema, encoding)?;
         rollback::apply_blind(&mut script, &plan, from, to, &project.store)?;
         script.finish()?;
     }

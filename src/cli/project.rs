@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
 use dbelay::config::{self, Config};
-use dbelay::engine::sqlite::Sqlite;
 use dbelay::engine::sqlite::fingerprint::fingerprint;
+use dbelay::engine::sqlite::{Options, Sqlite};
 use dbelay::engine::{Engine, EngineError};
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
@@ -53,7 +53,7 @@ pub struct Database {
     pub path: PathBuf,
     /// Its name in the store.
     pub source: SourceName,
-    busy_ms: u64,
+    options: Options,
 }
 
 impl Database {
@@ -64,18 +64,20 @@ impl Database {
             return Err(CliError::new(ErrorKind::Config, message).hint("name a SQLite file with `--db`"));
         };
         let source = SourceName { engine: url.engine().to_owned(), place: url.place() };
-        let busy_ms = config.map_or_else(|| Config::default().sqlite.busy_timeout_ms, |config| config.sqlite.busy_timeout_ms);
-        Ok(Self { path: path.to_owned(), source, busy_ms })
+        let none = Config::default();
+        let config = config.unwrap_or(&none);
+        let options = Options { busy_ms: config.sqlite.busy_timeout_ms, extensions: config.extension_paths() };
+        Ok(Self { path: path.to_owned(), source, options })
     }
 
     /// Opens it.
     pub fn open(&self) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(Sqlite::open(&self.path, self.busy_ms)?))
+        Ok(Box::new(Sqlite::open(&self.path, &self.options)?))
     }
 
     /// Makes it, empty, with these settings.
     pub fn create(&self, settings: &Settings) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(Sqlite::create(&self.path, settings, self.busy_ms)?))
+        Ok(Box::new(Sqlite::create(&self.path, settings, &self.options)?))
     }
 }
 
@@ -85,6 +87,15 @@ pub enum Need {
     /// There must be one.
     Existing,
     /// One is made where there is none, and said so.
+    Any,
+}
+
+/// Of which database a snapshot may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Of the project's.
+    Same,
+    /// Of any: the user says that this is meant.
     Any,
 }
 
@@ -226,6 +237,11 @@ impl<'a> Project<'a> {
 
     /// Finds what a selector means for the project's database.
     pub fn select(&self, text: &str) -> Result<Target, CliError> {
+        self.select_of(text, Identity::Same)
+    }
+
+    /// As [`Project::select`]; a snapshot of another database is found too where that is wanted.
+    fn select_of(&self, text: &str, identity: Identity) -> Result<Target, CliError> {
         let source = self.source()?;
         let selector = Selector::parse(text)?;
         let now = self.cx.now().with_timezone(&Local);
@@ -240,11 +256,12 @@ impl<'a> Project<'a> {
         // So may a tag, which the whole store shares.
         if let Target::Snapshot(id) = found {
             let snapshot = capture::read_snapshot(&self.store, id)?;
-            if snapshot.source != source {
+            if snapshot.source != source && identity == Identity::Same {
                 let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
-                return Err(
-                    CliError::new(ErrorKind::NotFound, message).hint(format_args!("`--db {}` names that database", snapshot.source.place))
-                );
+                return Err(CliError::new(ErrorKind::NotFound, message).hint(format_args!(
+                    "`--db {}` names that database; `dbelay rollback --force-identity` puts its content into this one",
+                    snapshot.source.place
+                )));
             }
         }
         Ok(found)
@@ -252,7 +269,12 @@ impl<'a> Project<'a> {
 
     /// Finds the snapshot that a selector means; `live` is none.
     pub fn select_snapshot(&self, text: &str) -> Result<ObjectId, CliError> {
-        match self.select(text)? {
+        self.select_snapshot_of(text, Identity::Same)
+    }
+
+    /// As [`Project::select_snapshot`]; a snapshot of another database is found too where that is wanted.
+    pub fn select_snapshot_of(&self, text: &str, identity: Identity) -> Result<ObjectId, CliError> {
+        match self.select_of(text, identity)? {
             Target::Snapshot(id) => Ok(id),
             Target::Live => Err(CliError::usage("`live` is no snapshot").hint("`dbelay snapshot` takes one")),
         }

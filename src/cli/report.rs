@@ -226,6 +226,7 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
             OpError::NotProven { .. } => (ErrorKind::Failed, Some("nothing was changed; please report it with the schema of that table")),
+            OpError::Unwritable(_) => (ErrorKind::Database, Some(EXTENSIONS)),
             OpError::NothingTo(_) => (ErrorKind::Failed, Some("`dbelay op log` lists what was done")),
             OpError::NameTaken { .. } => (ErrorKind::Failed, Some("name that table with another `--table`, or roll back everything")),
             OpError::NoTable(..) => (ErrorKind::NotFound, Some("`dbelay show` lists the tables of a snapshot")),
@@ -245,6 +246,8 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
 }
 
 const FSCK: &str = "`dbelay fsck --read-data` names what is damaged; snapshots that it does not name restore";
+/// What helps where a function, collation or module is missing.
+pub const EXTENSIONS: &str = "name the library that brings it in dbelay.toml: `extensions = [\"./library\"]` under `[sqlite]`";
 const NEWER: &str = "use the dbelay that wrote it, or a newer one";
 
 fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
@@ -271,6 +274,9 @@ fn of_engine(error: &EngineError) -> (ErrorKind, Option<&'static str>) {
         }
         EngineError::Missing(_) => (ErrorKind::NotFound, Some("check the path; `--db` names another")),
         EngineError::NotADatabase { .. } => (ErrorKind::Config, Some("`--db` names another")),
+        EngineError::Extension { .. } => (ErrorKind::Config, Some("`extensions` under `[sqlite]` in dbelay.toml names it")),
+        EngineError::Lacks(_) => (ErrorKind::Database, Some(EXTENSIONS)),
+        EngineError::Full => (ErrorKind::Database, Some("make room on the disk, and try again")),
         EngineError::Damaged(_) => (ErrorKind::Database, Some("`dbelay restore` writes a good snapshot into a new file")),
         _ => (ErrorKind::Database, None),
     }

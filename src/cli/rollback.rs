@@ -9,9 +9,9 @@ use dbelay::ops::{OpError, Session};
 use serde_json::{Value, json};
 
 use super::output::{DIM, GOOD};
-use super::project::{self, Need, Project};
+use super::project::{self, Identity, Need, Project};
 use super::time::{counted, number};
-use super::{CliError, Context, DatabaseState, Exit, terminal};
+use super::{CliError, Context, DatabaseState, Exit, report, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +29,9 @@ pub struct Args {
     /// Only this table; repeatable
     #[arg(short, long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
+    /// Also to a snapshot of another database, whose content then replaces this one's
+    #[arg(long)]
+    pub force_identity: bool,
 }
 
 /// Runs the command.
@@ -36,7 +39,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     project.database()?;
     let _lock = project.lock("rollback")?;
-    let target = project.select_snapshot(&args.snapshot).map_err(|error| match args.snapshot.as_str() {
+    let identity = if args.force_identity { Identity::Any } else { Identity::Same };
+    let target = project.select_snapshot_of(&args.snapshot, identity).map_err(|error| match args.snapshot.as_str() {
         "pre" => error.hint("name a snapshot: `dbelay log` lists them"),
         _ => error,
     })?;
@@ -135,8 +139,12 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
         Scope::Tables(names) => plan::merge(&live, &target_state, names)?,
     };
     let plan = plan::plan(&live, &wanted);
+    let obstacles = rollback::obstacles(&mut *(session.open)()?, &plan, &wanted)?;
+    for obstacle in &obstacles {
+        cx.output.warn(format_args!("{}; {}", obstacle, report::EXTENSIONS));
+    }
     if cx.output.is_json() {
-        cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan }))?;
+        cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan, "obstacles": obstacles }))?;
         return Ok(Exit::DONE);
     }
     use std::io::Write;

@@ -7,10 +7,15 @@
 //!   and their line in `sqlite_schema` is written as it stood. So a module that this build does not have does not matter.
 
 pub mod condition;
+mod extension;
 pub mod fingerprint;
+mod locks;
+mod needs;
 mod read;
+mod relaxed;
 mod schema;
 pub mod script;
+pub mod text;
 mod write;
 
 use std::io::Read;
@@ -20,43 +25,63 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Engine, EngineError, ReadTransaction, WriteTransaction};
-use crate::schema::Settings;
+use super::{Engine, EngineError, Obstacle, ReadTransaction, WriteTransaction};
+use crate::rows::TableShape;
+use crate::schema::{Schema, Settings};
 
 /// The first bytes of every SQLite file that is not empty.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// How a database is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How long any statement waits for others' locks.
+    pub busy_ms: u64,
+    /// Libraries that are loaded into every connection: they bring functions, collations and modules that the schema needs.
+    pub extensions: Vec<PathBuf>,
+}
 
 /// A SQLite database file.
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
-    path: PathBuf,
-    busy_ms: u64,
+    site: Site,
     is_read_only: bool,
 }
 
+/// Where a database is and how it is opened, for what is said and done when a statement fails.
+#[derive(Debug, Clone)]
+struct Site {
+    path: PathBuf,
+    options: Options,
+}
+
 impl Sqlite {
-    /// Opens an existing database; `busy_ms` is how long any statement waits for others' locks.
+    /// Opens an existing database.
+    ///
+    /// A database in WAL mode in a place where nothing can be written, with no log beside it, is opened as one that does not change:
+    /// SQLite has no other way to read it there.
     ///
     /// # Errors
-    /// [`EngineError::Missing`], [`EngineError::NotADatabase`], [`EngineError::Locked`].
-    pub fn open(path: &Path, busy_ms: u64) -> Result<Self, EngineError> {
+    /// [`EngineError::Missing`], [`EngineError::NotADatabase`], [`EngineError::Locked`], [`EngineError::Extension`].
+    pub fn open(path: &Path, options: &Options) -> Result<Self, EngineError> {
         check_file(path)?;
+        let site = Site { path: path.to_owned(), options: options.clone() };
         let open = |flags| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let (connection, is_read_only) = match open(OpenFlags::SQLITE_OPEN_READ_WRITE) {
             Ok(connection) => {
                 let is_read_only = connection.is_readonly("main").unwrap_or(false);
                 (connection, is_read_only)
             }
-            Err(_) => (open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| explain(error, &place(path), busy_ms))?, true),
+            Err(_) => (open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| site.explain(error, "opening the database"))?, true),
         };
-        let sqlite = match Self::set_up(connection, path, busy_ms, is_read_only) {
-            Err(EngineError::NotADatabase { .. }) => return Err(diagnose(path)),
-            sqlite => sqlite?,
+        let sqlite = Self { connection, site, is_read_only };
+        let looked = match sqlite.look() {
+            Err(error) if is_read_only && is_cannot_open(&error) && !has_log(path) => return Self::open_unchanging(path, options),
+            looked => looked,
         };
-        let looked = sqlite.connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
-        match looked.map_err(|error| explain(error, "opening the database", busy_ms)) {
-            Ok(_) => Ok(sqlite),
+        match looked.map_err(|error| sqlite.site.explain(error, "opening the database")) {
+            Ok(()) => sqlite.set_up(),
             Err(EngineError::NotADatabase { .. }) => {
                 drop(sqlite);
                 Err(diagnose(path))
@@ -65,18 +90,29 @@ impl Sqlite {
         }
     }
 
+    fn open_unchanging(path: &Path, options: &Options) -> Result<Self, EngineError> {
+        let site = Site { path: path.to_owned(), options: options.clone() };
+        let uri = unchanging_uri(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fail = |error| site.explain(error, "opening the database");
+        let sqlite = Self { connection: Connection::open_with_flags(uri, flags).map_err(fail)?, site: site.clone(), is_read_only: true };
+        sqlite.look().map_err(fail)?;
+        sqlite.set_up()
+    }
+
     /// Creates an empty database with these settings; only those that SQLite fixes at creation matter.
     ///
     /// # Errors
     /// [`EngineError::ReadOnly`] if the file cannot be made; [`EngineError::Unsupported`] if there is one with content already.
-    pub fn create(path: &Path, settings: &Settings, busy_ms: u64) -> Result<Self, EngineError> {
+    pub fn create(path: &Path, settings: &Settings, options: &Options) -> Result<Self, EngineError> {
         if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
             return Err(EngineError::Unsupported(format!("`{}` exists and is not empty", path.display())));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
-        let sqlite = Self::set_up(connection, path, busy_ms, false)?;
+        let site = Site { path: path.to_owned(), options: options.clone() };
+        let sqlite = Self { connection, site, is_read_only: false }.set_up()?;
         for name in ["encoding", "page_size", "auto_vacuum"] {
             if let Some(setting) = settings.get(name) {
                 let value = &setting.value;
@@ -88,27 +124,23 @@ impl Sqlite {
         Ok(sqlite)
     }
 
-    fn set_up(connection: Connection, path: &Path, busy_ms: u64, is_read_only: bool) -> Result<Self, EngineError> {
-        let fail = |error| explain(error, "opening the database", busy_ms);
-        connection.busy_timeout(Duration::from_millis(busy_ms)).map_err(fail)?;
-        for (option, value) in [
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false),
-            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-            (DbConfig::SQLITE_DBCONFIG_DQS_DDL, true),
-            (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
-        ] {
-            connection.set_db_config(option, value).map_err(fail)?;
-        }
-        connection.pragma_update(None, "ignore_check_constraints", true).map_err(fail)?;
-        connection.pragma_update(None, "cache_size", -16_384).map_err(fail)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        Ok(Self { connection, path: path.to_owned(), busy_ms, is_read_only })
+    /// Reads the file's first page, and waits for others' locks.
+    fn look(&self) -> Result<(), rusqlite::Error> {
+        self.connection.busy_timeout(Duration::from_millis(self.site.options.busy_ms))?;
+        self.connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0)).map(drop)
+    }
+
+    fn set_up(self) -> Result<Self, EngineError> {
+        prepare(&self.connection, &self.site)?;
+        Ok(self)
     }
 
     fn statement(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
-        self.connection.execute_batch(sql).map_err(|error| explain(error, doing, self.busy_ms))
+        self.connection.execute_batch(sql).map_err(|error| self.site.explain(error, doing))
+    }
+
+    fn state(&self) -> Result<read::State<'_>, EngineError> {
+        read::State::begun(&self.connection, &self.site)
     }
 
     /// Returns the journal mode, which belongs to the file and not to the state (`wal`, `delete`).
@@ -118,7 +150,7 @@ impl Sqlite {
     pub fn journal_mode(&self) -> Result<String, EngineError> {
         self.connection
             .pragma_query_value(None, "journal_mode", |row| row.get(0))
-            .map_err(|error| explain(error, "reading the journal mode", self.busy_ms))
+            .map_err(|error| self.site.explain(error, "reading the journal mode"))
     }
 }
 
@@ -129,22 +161,76 @@ impl Engine for Sqlite {
 
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError> {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
-        check_file(&self.path)?;
+        check_file(&self.site.path)?;
         self.statement("BEGIN", "beginning to read")?;
-        let state = read::State { connection: &self.connection, busy_ms: self.busy_ms };
-        state.touch()?;
-        Ok(Box::new(state))
+        Ok(Box::new(self.state()?))
     }
 
     fn begin_write(&mut self) -> Result<Box<dyn WriteTransaction + '_>, EngineError> {
         if self.is_read_only {
-            return Err(EngineError::ReadOnly(format!("`{}` or its folder is read-only for this user", self.path.display())));
+            let path = self.site.path.display();
+            return Err(EngineError::ReadOnly(format!("`{path}` or its folder is read-only for this user")));
         }
-        self.statement("BEGIN IMMEDIATE", "beginning to write")?;
-        let state = read::State { connection: &self.connection, busy_ms: self.busy_ms };
-        state.touch()?;
-        Ok(Box::new(write::Patch::new(state)))
+        let begun = locks::begin_immediate(&self.connection, self.site.options.busy_ms);
+        begun.map_err(|error| self.site.explain(error, "beginning to write"))?;
+        Ok(Box::new(write::Patch::new(self.state()?)))
     }
+
+    fn obstacles(&mut self, target: &Schema, shapes: &[TableShape]) -> Result<Vec<Obstacle>, EngineError> {
+        needs::obstacles(&self.site, target, shapes)
+    }
+}
+
+/// Sets a connection up: no trigger fires, no foreign key acts, no check is made, and what the extensions bring is there.
+fn prepare(connection: &Connection, site: &Site) -> Result<(), EngineError> {
+    extension::load(connection, &site.options.extensions)?;
+    let fail = |error| site.explain(error, "opening the database");
+    connection.busy_timeout(Duration::from_millis(site.options.busy_ms)).map_err(fail)?;
+    for (option, value) in [
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false),
+        // An extension's functions are there to be used by the schema.
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, !site.options.extensions.is_empty()),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, true),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
+    ] {
+        connection.set_db_config(option, value).map_err(fail)?;
+    }
+    connection.pragma_update(None, "ignore_check_constraints", true).map_err(fail)?;
+    connection.pragma_update(None, "cache_size", -16_384).map_err(fail)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn is_cannot_open(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// Tells whether a write-ahead log or rollback journal with something in it lies beside the database.
+fn has_log(path: &Path) -> bool {
+    ["-wal", "-journal"].into_iter().any(|suffix| beside(path, suffix).metadata().is_ok_and(|metadata| metadata.len() > 0))
+}
+
+/// Names a file that SQLite keeps beside a database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Writes the URI under which SQLite reads a file without locks and logs.
+fn unchanging_uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for letter in path.display().to_string().chars() {
+        match letter {
+            '%' => uri.push_str("%25"),
+            '?' => uri.push_str("%3f"),
+            '#' => uri.push_str("%23"),
+            other => uri.push(other),
+        }
+    }
+    uri + "?immutable=1"
 }
 
 fn place(path: &Path) -> String {
@@ -184,15 +270,25 @@ fn diagnose(path: &Path) -> EngineError {
     )
 }
 
-/// Turns SQLite's error into ours.
-fn explain(error: rusqlite::Error, doing: &str, busy_ms: u64) -> EngineError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => EngineError::Locked { who: String::new(), waited_ms: busy_ms },
-        Some(ErrorCode::ReadOnly) => EngineError::ReadOnly(error.to_string()),
-        Some(ErrorCode::DiskFull) => EngineError::Full,
-        Some(ErrorCode::DatabaseCorrupt) => EngineError::Damaged(format!("{doing}: {error}")),
-        Some(ErrorCode::NotADatabase) => EngineError::NotADatabase { place: doing.to_owned(), engine: "SQLite", reason: error.to_string() },
-        _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
+impl Site {
+    /// Turns SQLite's error into ours.
+    fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                EngineError::Locked { who: locks::holders(&self.path), waited_ms: self.options.busy_ms }
+            }
+            Some(ErrorCode::ReadOnly) => EngineError::ReadOnly(error.to_string()),
+            Some(ErrorCode::DiskFull) => EngineError::Full,
+            Some(ErrorCode::DatabaseCorrupt) => EngineError::Damaged(format!("{doing}: {error}")),
+            Some(ErrorCode::NotADatabase) => {
+                EngineError::NotADatabase { place: place(&self.path), engine: "SQLite", reason: error.to_string() }
+            }
+            Some(ErrorCode::CannotOpen) if has_log(&self.path) => {
+                let log = "a write-ahead log or rollback journal lies beside it, which SQLite must write to read it";
+                EngineError::ReadOnly(format!("{doing}: {log}; copy the database with the files beside it to where they can be written"))
+            }
+            _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
+        }
     }
 }
 

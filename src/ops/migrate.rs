@@ -12,7 +12,7 @@ use super::rollback::{self, Scope};
 use super::seen::{self, Seen};
 use super::verdict::{self, Verdict};
 use super::{OpError, Session};
-use crate::engine::{EngineError, Finding};
+use crate::engine::{Engine, EngineError, Finding, Obstacle};
 use crate::id::ObjectId;
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::manifest::{Snapshot, SnapshotKind};
@@ -221,6 +221,8 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
         // What is damaged is told as such, whatever else came of it, and makes no snapshot.
         refuse_damage(&findings)?;
         let (state, stats) = read_state?;
+        drop(read);
+        let findings: Vec<Finding> = findings.into_iter().chain(unwritable(&mut *engine, &state)?).collect();
         let pre = capture::save_at(session, label, state, parent, 0, time)?;
         Ok::<_, OpError>((Taken { stats, ..pre }, findings))
     })?;
@@ -230,6 +232,18 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
         seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
     }
     Ok((pre, findings, fingerprint))
+}
+
+/// Finds the tables whose rows could not be put back here, before anything happens to them.
+fn unwritable(engine: &mut dyn Engine, state: &State) -> Result<Vec<Finding>, EngineError> {
+    let shapes: Vec<_> = state.tables.iter().map(|(_, manifest)| manifest.shape()).collect();
+    let finding = |obstacle: Obstacle| Finding {
+        check: "unwritable".to_owned(),
+        message: format!("{obstacle}; what happens to them might not be put back"),
+        table: Some(obstacle.table),
+        count: 1,
+    };
+    Ok(engine.obstacles(&state.schema, &shapes)?.into_iter().map(finding).collect())
 }
 
 /// What was read after the command, on an engine that is still open.

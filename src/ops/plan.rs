@@ -17,6 +17,8 @@ pub struct Plan {
     pub drop: Vec<SchemaObject>,
     /// Tables to create.
     pub create: Vec<SchemaObject>,
+    /// Indexes to create, on tables that stay, by name.
+    pub indexes: Vec<String>,
     /// Whether other objects, the order or the text of the schema differ.
     pub schema_differs: bool,
     /// Tables whose rows change, in the target's order.
@@ -80,6 +82,8 @@ pub fn plan(live: &State, target: &State) -> Plan {
     plan.drop = live.schema.objects.iter().filter(|object| goes(object)).cloned().collect();
     let stays = |object: &SchemaObject| live.schema.objects.contains(object) && !goes(object);
     plan.create = target.schema.objects.iter().filter(is_table).filter(|object| !stays(object)).cloned().collect();
+    let is_new_index = |object: &&SchemaObject| object.kind == ObjectKind::Index && object.sql.is_some() && !stays(object);
+    plan.indexes = target.schema.objects.iter().filter(is_new_index).map(|object| object.name.clone()).collect();
     plan.schema_differs = live.schema.objects != target.schema.objects;
     for (id, manifest) in &target.tables {
         let is_internal = target.schema.table(&manifest.name).is_some_and(|table| table.kind == TableKind::Internal);

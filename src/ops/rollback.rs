@@ -18,7 +18,7 @@ use super::compare::{decode_cells, has_same_rules};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::plan::{Plan, RowAction, merge, plan};
 use super::{OpError, Session, seen};
-use crate::engine::{BoxError, Engine, EngineError, PatchTarget, WriteTransaction};
+use crate::engine::{BoxError, Engine, EngineError, Obstacle, PatchTarget, WriteTransaction};
 use crate::id::ObjectId;
 use crate::rows::TableShape;
 use crate::schema::Schema;
@@ -339,7 +339,11 @@ pub fn rollback(
                 }
             }
         };
-        let prepared = match prepare(taken, target, scope, on_plan)? {
+        let refuse = &mut |plan: &Plan, wanted: &State| match obstacles(engine, plan, wanted)? {
+            found if found.is_empty() => Ok(()),
+            found => Err(OpError::Unwritable(found)),
+        };
+        let prepared = match prepare(taken, target, scope, refuse, on_plan)? {
             Ok(prepared) => prepared,
             Err(settled) => return Ok(settled.map(|settled| *settled)),
         };
@@ -351,10 +355,29 @@ pub fn rollback(
     // Others that keep writing are kept out at last. Before, they need not wait while the database is read and the plan is made.
     let mut transaction = engine.begin_write()?;
     let taken = capture::take_from(session, &mut *transaction, label.clone(), Some(target), newest()?, Rules::Keep)?;
-    match prepare(taken, target, scope, on_plan)? {
+    // What this plan needs was found out about the one before.
+    match prepare(taken, target, scope, &mut |_, _| Ok(()), on_plan)? {
         Ok(prepared) => finish(session, transaction, prepared, label).map(Some),
         Err(settled) => Ok(settled.map(|settled| *settled)),
     }
+}
+
+/// Finds what keeps a plan from being carried out with this engine. A table whose rows are patched is not looked at: which columns
+/// change, and so which indexes, shows only then.
+///
+/// # Errors
+/// The engine's.
+pub fn obstacles(engine: &mut dyn Engine, plan: &Plan, wanted: &State) -> Result<Vec<Obstacle>, OpError> {
+    let is_filled = |action| matches!(action, RowAction::Fill | RowAction::Rewrite);
+    let written = plan.tables.iter().filter(|table| is_filled(table.action)).filter_map(|table| wanted.table(&table.name));
+    let mut shapes: Vec<TableShape> = written.map(|(_, manifest)| manifest.shape()).collect();
+    // An index that comes back is filled from rows that stay.
+    for object in wanted.schema.objects.iter().filter(|object| plan.indexes.contains(&object.name)) {
+        if !shapes.iter().any(|shape| shape.name == object.table) {
+            shapes.extend(wanted.table(&object.table).map(|(_, manifest)| manifest.shape()));
+        }
+    }
+    Ok(engine.obstacles(&wanted.schema, &shapes)?)
 }
 
 /// A rollback that is about to be carried out.
@@ -369,6 +392,7 @@ fn prepare(
     taken: Taken,
     target: &State,
     scope: Scope<'_>,
+    refuse: &mut dyn FnMut(&Plan, &State) -> Result<(), OpError>,
     on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
 ) -> Result<Result<Prepared, Option<Box<RolledBack>>>, OpError> {
     let wanted = match scope {
@@ -376,6 +400,7 @@ fn prepare(
         Scope::Tables(names) => merge(&taken.state, target, names)?,
     };
     let plan = plan(&taken.state, &wanted);
+    refuse(&plan, &wanted)?;
     if !on_plan(&plan, &taken)? {
         return Ok(Err(None));
     }
@@ -518,6 +543,10 @@ pub fn restore(session: &Session<'_>, engine: &mut dyn Engine, target: &State) -
         capture::read_state(&mut *read, session.store, BatchMode::IdsOnly, Some(target), Rules::Keep, session.progress)?
     };
     let plan = plan(&empty, target);
+    let obstacles = obstacles(engine, &plan, target)?;
+    if !obstacles.is_empty() {
+        return Err(OpError::Unwritable(obstacles));
+    }
     let mut transaction = engine.begin_write()?;
     let written = apply_proven(&mut *transaction, &plan, &empty, target, session)?;
     transaction.commit()?;

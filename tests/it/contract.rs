@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dbelay::engine::sqlite::Sqlite;
+use dbelay::engine::sqlite::{Options, Sqlite};
 use dbelay::engine::{Engine, EngineError, ReadTransaction};
 use dbelay::rows::{CutRule, TableShape};
 use dbelay::schema::{ObjectKind, Settings};
@@ -20,10 +20,11 @@ struct Subject<'a> {
 fn with_sqlite(part: impl Fn(&Subject<'_>)) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
-    let open = |path: &Path| Sqlite::open(path, 100).map(|engine| Box::new(engine) as Box<dyn Engine>);
+    let options = Options { busy_ms: 100, ..Options::default() };
+    let open = |path: &Path| Sqlite::open(path, &options).map(|engine| Box::new(engine) as Box<dyn Engine>);
     part(&Subject {
         open: &|| open(&path),
-        create: &|| Box::new(Sqlite::create(&path, &Settings::default(), 100).unwrap()),
+        create: &|| Box::new(Sqlite::create(&path, &Settings::default(), &options).unwrap()),
         run: &|sql| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap(),
     });
 }

@@ -3,9 +3,12 @@
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value as SqlValue};
 
-use super::explain;
 use crate::engine::EngineError;
 use crate::value::Value;
+
+fn explain(error: rusqlite::Error, doing: &str) -> EngineError {
+    EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) }
+}
 
 /// A condition over the columns of one table, evaluated by SQLite in memory.
 pub struct Condition {
@@ -21,7 +24,7 @@ impl Condition {
     /// [`EngineError::Statement`] where it is no SQL expression over them.
     pub fn new(columns: &[&str], condition: &str) -> Result<Self, EngineError> {
         let doing = "reading the condition";
-        let connection = Connection::open_in_memory().map_err(|error| explain(error, doing, 0))?;
+        let connection = Connection::open_in_memory().map_err(|error| explain(error, doing))?;
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let row: Vec<String> = columns.iter().enumerate().map(|(at, name)| format!("?{} AS {}", at + 1, quoted(name))).collect();
         // On a line of its own, so that a comment in it ends with it.
@@ -29,9 +32,9 @@ impl Condition {
             format!("SELECT 1 FROM (SELECT {}) WHERE (\n{condition}\n)", if row.is_empty() { "1".to_owned() } else { row.join(", ") });
         // In double quotes stand names here, never text.
         for option in [rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DDL] {
-            connection.set_db_config(option, false).map_err(|error| explain(error, doing, 0))?;
+            connection.set_db_config(option, false).map_err(|error| explain(error, doing))?;
         }
-        connection.prepare(&sql).map_err(|error| explain(error, doing, 0))?;
+        connection.prepare(&sql).map_err(|error| explain(error, doing))?;
         Ok(Self { connection, sql, columns: columns.len() })
     }
 
@@ -40,7 +43,7 @@ impl Condition {
     /// # Errors
     /// [`EngineError::Statement`] where evaluating it fails.
     pub fn holds(&self, row: &[Value]) -> Result<bool, EngineError> {
-        let fail = |error| explain(error, "evaluating the condition", 0);
+        let fail = |error| explain(error, "evaluating the condition");
         let mut statement = self.connection.prepare_cached(&self.sql).map_err(fail)?;
         let cells = row.iter().take(self.columns).map(|value| {
             ToSqlOutput::Owned(match value {

@@ -5,29 +5,37 @@ use std::ops::ControlFlow;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{explain, quote, schema};
+use super::text::{self, Encoding};
+use super::{Site, needs, quote, schema};
 use crate::engine::{EngineError, Finding, ReadTransaction};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
-use crate::schema::{Schema, Setting, SettingScope, Settings};
+use crate::schema::{ObjectKind, Schema, Setting, SettingScope, Settings};
 
 /// How many findings of one check are read.
 const FINDINGS_MAX: usize = 100;
 
+/// The most columns that one statement gives (SQLITE_MAX_COLUMN as SQLite is built by default).
+pub(super) const RESULT_COLUMNS_MAX: usize = 2_000;
+
 /// An open transaction; it is rolled back when dropped.
 pub(super) struct State<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) busy_ms: u64,
+    pub(super) site: &'a Site,
+    pub(super) encoding: Encoding,
 }
 
-impl State<'_> {
-    /// Takes the lock that BEGIN alone does not take.
-    pub(super) fn touch(&self) -> Result<(), EngineError> {
-        let count = self.connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
-        count.map(drop).map_err(|error| self.explain(error, "reading the schema"))
+impl<'a> State<'a> {
+    /// Takes hold of a transaction that was just begun, and takes the lock that BEGIN alone does not take.
+    pub(super) fn begun(connection: &'a Connection, site: &'a Site) -> Result<Self, EngineError> {
+        let mut state = Self { connection, site, encoding: Encoding::Utf8 };
+        let count = connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
+        count.map_err(|error| state.explain(error, "reading the schema"))?;
+        state.encoding = Encoding::named(&state.pragma("encoding")?);
+        Ok(state)
     }
 
     pub(super) fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {
-        explain(error, doing, self.busy_ms)
+        self.site.explain(error, doing)
     }
 
     fn pragma(&self, name: &str) -> Result<String, EngineError> {
@@ -41,44 +49,122 @@ impl State<'_> {
         value.map_err(|error| self.explain(error, &format!("reading `{name}`")))
     }
 
-    /// Scans a table; `tail` follows the table's name in the statement.
+    /// Scans a table into a builder; `tail` follows the table's name in the statement. `each` hears of every row, and of the group that it
+    /// ended.
     fn scan(
         &self,
         shape: &TableShape,
         tail: &str,
-        row: &mut dyn FnMut(&rusqlite::Row<'_>) -> Result<ControlFlow<()>, rusqlite::Error>,
+        builder: &mut GroupBuilder,
+        each: &mut dyn FnMut(Option<RowGroup>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let doing = || format!("reading table `{}`", shape.name);
-        let columns: Vec<String> = shape.columns.iter().map(|column| format!("t.{}", quote(&column.name))).collect();
-        let sql = format!("SELECT {} FROM main.{} AS t NOT INDEXED {tail}", columns.join(","), quote(&shape.name));
-        let mut run = || -> Result<(), rusqlite::Error> {
-            let mut statement = self.connection.prepare(&sql)?;
-            let mut rows = statement.query([])?;
-            while let Some(found) = rows.next()? {
-                if row(found)?.is_break() {
-                    break;
-                }
+        let scanned = match self.try_scan(shape, tail, builder, each) {
+            Err(error) if is_about_collations(&error) => {
+                needs::with_stand_ins(self.connection, &shape.name, || self.try_scan(shape, tail, builder, each))
+                    .and_then(|scanned| scanned)
             }
-            Ok(())
+            scanned => scanned,
         };
-        run().map_err(|error| self.explain(error, &doing()))
+        scanned.map_err(|error| self.explain(error, &format!("reading table `{}`", shape.name)))
     }
 
+    /// Reads with one statement, or, where a table has more columns than a statement gives, with several side by side: in one transaction
+    /// they meet the same rows in the same order.
+    fn try_scan(
+        &self,
+        shape: &TableShape,
+        tail: &str,
+        builder: &mut GroupBuilder,
+        each: &mut dyn FnMut(Option<RowGroup>) -> ControlFlow<()>,
+    ) -> Result<(), rusqlite::Error> {
+        let is_utf8 = self.encoding == Encoding::Utf8;
+        let at_once = if is_utf8 { RESULT_COLUMNS_MAX } else { RESULT_COLUMNS_MAX / 2 };
+        let mut statements = Vec::new();
+        for columns in shape.columns.chunks(at_once) {
+            let column = |name: &str| {
+                let name = format!("t.{}", quote(name));
+                if is_utf8 {
+                    name
+                } else {
+                    format!("CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END,typeof({name})")
+                }
+            };
+            let columns: Vec<String> = columns.iter().map(|shape| column(&shape.name)).collect();
+            let sql = format!("SELECT {} FROM main.{} AS t NOT INDEXED {tail}", columns.join(","), quote(&shape.name));
+            statements.push(self.connection.prepare(&sql)?);
+        }
+        let mut cursors = statements.iter_mut().map(|statement| statement.query([])).collect::<Result<Vec<_>, _>>()?;
+        loop {
+            let mut ended = 0;
+            for (cursor, writers) in cursors.iter_mut().zip(builder.columns().chunks_mut(at_once)) {
+                let Some(row) = cursor.next()? else {
+                    ended += 1;
+                    continue;
+                };
+                for (at, writer) in writers.iter_mut().enumerate() {
+                    if is_utf8 {
+                        push(writer, row.get_ref(at)?);
+                    } else if row.get_ref(at * 2 + 1)? == ValueRef::Text(b"text") {
+                        writer.push_text(&text::decode(row.get_ref(at * 2)?.as_bytes_or_null()?.unwrap_or_default(), self.encoding));
+                    } else {
+                        push(writer, row.get_ref(at * 2)?);
+                    }
+                }
+            }
+            if ended == cursors.len() {
+                return Ok(());
+            }
+            if ended > 0 {
+                // No transaction shows that.
+                return Err(rusqlite::Error::QueryReturnedNoRows);
+            }
+            if each(builder.end_row()).is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Checks the structure of the whole file; where something that the schema needs is not there, table by table, and tells which tables
+    /// could not be checked.
     fn quick_check(&self) -> Result<Vec<Finding>, EngineError> {
-        let run = || -> Result<Vec<String>, rusqlite::Error> {
-            let mut statement = self.connection.prepare(&format!("PRAGMA main.quick_check({FINDINGS_MAX})"))?;
+        let check = |argument: &str| -> Result<Vec<String>, rusqlite::Error> {
+            let mut statement = self.connection.prepare(&format!("PRAGMA main.quick_check({argument})"))?;
             statement.query_map([], |row| row.get(0))?.collect()
         };
-        let finding = |message: String| Finding { check: "integrity".into(), table: None, message, count: 1 };
-        match run() {
-            Ok(lines) => Ok(lines.into_iter().filter(|line| line != "ok").map(finding).collect()),
+        let finding = |table: Option<&str>, message: String| Finding {
+            check: "integrity".into(),
+            table: table.map(str::to_owned),
+            message,
+            count: 1,
+        };
+        let mut findings = Vec::new();
+        let mut look = |table: Option<&str>, found: Result<Vec<String>, rusqlite::Error>| match found {
+            Ok(lines) => {
+                findings.extend(lines.into_iter().filter(|line| line != "ok").map(|line| finding(table, line)));
+                Ok(true)
+            }
             Err(error) => match self.explain(error, "quick_check") {
-                EngineError::Damaged(message) => Ok(vec![finding(message)]),
-                // What the check needs and this build lacks (a function, a collation) is no damage.
-                EngineError::Statement { .. } => Ok(Vec::new()),
+                EngineError::Damaged(message) => {
+                    findings.push(finding(table, message));
+                    Ok(true)
+                }
+                EngineError::Statement { source, .. } => {
+                    findings.extend(table.map(|name| Finding {
+                        check: "unchecked".into(),
+                        ..finding(table, format!("table `{name}` could not be checked: {source}"))
+                    }));
+                    Ok(false)
+                }
                 other => Err(other),
             },
+        };
+        if !look(None, check(&FINDINGS_MAX.to_string()))? {
+            for line in schema::lines(self)?.iter().filter(|line| line.object.kind == ObjectKind::Table && line.has_pages) {
+                let name = &line.object.name;
+                look(Some(name), check(&quote(name)))?;
+            }
         }
+        Ok(findings)
     }
 
     fn foreign_key_check(&self) -> Result<Vec<Finding>, EngineError> {
@@ -101,6 +187,12 @@ impl State<'_> {
         findings.truncate(FINDINGS_MAX);
         Ok(findings)
     }
+}
+
+/// Tells whether a statement failed for a collation that is not there.
+fn is_about_collations(error: &rusqlite::Error) -> bool {
+    let words = error.to_string();
+    words.contains("no query solution") || words.contains("no such collation sequence")
 }
 
 /// Appends a value of a row to its column.
@@ -160,12 +252,9 @@ impl ReadTransaction for State<'_> {
             }
         }
         for tail in &tails {
-            let sampled = self.scan(shape, tail, &mut |row| {
-                for (column, writer) in builder.columns().iter_mut().enumerate() {
-                    push(writer, row.get_ref(column)?);
-                }
-                measure(builder.end_row());
-                Ok(ControlFlow::Continue(()))
+            let sampled = self.scan(shape, tail, &mut builder, &mut |group| {
+                measure(group);
+                ControlFlow::Continue(())
             });
             // Only the first look must work; the others need arithmetic over the key.
             if tail == &tails[0] {
@@ -184,17 +273,9 @@ impl ReadTransaction for State<'_> {
     ) -> Result<(), EngineError> {
         let mut builder = GroupBuilder::new(shape, rule);
         let mut is_broken = false;
-        self.scan(shape, "", &mut |row| {
-            for (column, writer) in builder.columns().iter_mut().enumerate() {
-                push(writer, row.get_ref(column)?);
-            }
-            if let Some(group) = builder.end_row()
-                && sink(group).is_break()
-            {
-                is_broken = true;
-                return Ok(ControlFlow::Break(()));
-            }
-            Ok(ControlFlow::Continue(()))
+        self.scan(shape, "", &mut builder, &mut |group| {
+            is_broken = group.is_some_and(|group| sink(group).is_break());
+            if is_broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if !is_broken && let Some(group) = builder.finish() {
             let _ = sink(group);

@@ -93,16 +93,16 @@ fn name_token(sql: &str) -> Option<(&str, &str)> {
 }
 
 /// One line of `PRAGMA table_xinfo`.
-struct ColumnLine {
-    name: String,
-    declared_type: String,
-    not_null: bool,
+pub(super) struct ColumnLine {
+    pub(super) name: String,
+    pub(super) declared_type: String,
+    pub(super) not_null: bool,
     default: Option<String>,
-    key_position: i64,
-    hidden: i64,
+    pub(super) key_position: i64,
+    pub(super) hidden: i64,
 }
 
-fn columns(state: &State<'_>, table: &str) -> Result<Vec<ColumnLine>, rusqlite::Error> {
+pub(super) fn columns(state: &State<'_>, table: &str) -> Result<Vec<ColumnLine>, rusqlite::Error> {
     let mut statement = state.connection.prepare(&format!("PRAGMA main.table_xinfo({})", quote(table)))?;
     let lossy = |row: &Row<'_>, at: usize| -> Result<Option<String>, rusqlite::Error> {
         Ok(match row.get_ref(at)? {
@@ -124,14 +124,14 @@ fn columns(state: &State<'_>, table: &str) -> Result<Vec<ColumnLine>, rusqlite::
 }
 
 /// What `PRAGMA table_list` says of a table.
-struct Listed {
-    name: String,
+pub(super) struct Listed {
+    pub(super) name: String,
     is_shadow: bool,
-    without_rowid: bool,
-    strict: bool,
+    pub(super) without_rowid: bool,
+    pub(super) strict: bool,
 }
 
-fn listed(state: &State<'_>) -> Vec<Listed> {
+pub(super) fn listed(state: &State<'_>) -> Vec<Listed> {
     let run = || -> Result<Vec<Listed>, rusqlite::Error> {
         let mut statement = state.connection.prepare("PRAGMA main.table_list")?;
         let lines = statement.query_map([], |row| {
@@ -148,7 +148,7 @@ fn listed(state: &State<'_>) -> Vec<Listed> {
 }
 
 /// One line of `PRAGMA index_list`: name, whether unique, origin (`c`, `u`, `pk`), whether partial.
-fn index_list(state: &State<'_>, table: &str) -> Result<Vec<(String, bool, String, bool)>, rusqlite::Error> {
+pub(super) fn index_list(state: &State<'_>, table: &str) -> Result<Vec<(String, bool, String, bool)>, rusqlite::Error> {
     let mut statement = state.connection.prepare(&format!("PRAGMA main.index_list({})", quote(table)))?;
     let lines = statement.query_map([], |row| Ok((row.get(1)?, row.get::<_, i64>(2)? != 0, row.get(3)?, row.get::<_, i64>(4)? != 0)))?;
     lines.collect()

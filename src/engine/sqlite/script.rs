@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use super::text::{self, Encoding};
 use super::write::{has_no_pages, is_internal};
 use super::{quote, schema};
 use crate::engine::{EngineError, PatchTarget, RowSource};
@@ -22,27 +23,21 @@ pub(super) fn spare_sql(sql: &str) -> String {
     format!("CREATE TABLE {SPARE_TABLE}{columns}")
 }
 
-/// Returns the condition that finds a row by its locator cells, the parameters ?1, ?2, ...
-pub(super) fn locator_clause(shape: &TableShape) -> String {
-    let parts: Vec<String> =
-        shape.locator.iter().enumerate().map(|(at, &column)| format!("{} IS ?{}", quote(&shape.columns[column].name), at + 1)).collect();
-    if parts.is_empty() { "0".to_owned() } else { parts.join(" AND ") }
-}
-
 /// Writes a patch as SQL statements.
 pub struct Script<'a> {
     out: &'a mut dyn Write,
     /// What the schema is at this point of the script: kind and name, in order.
     present: Vec<SchemaObject>,
+    encoding: Encoding,
 }
 
 impl<'a> Script<'a> {
-    /// Begins a script that starts from this schema.
+    /// Begins a script that starts from this schema, for a database of this encoding.
     ///
     /// # Errors
     /// [`EngineError::Input`] where the script cannot be written out, here and in all other methods.
-    pub fn begin(out: &'a mut dyn Write, before: &Schema) -> Result<Self, EngineError> {
-        let mut script = Self { out, present: before.objects.clone() };
+    pub fn begin(out: &'a mut dyn Write, before: &Schema, encoding: Encoding) -> Result<Self, EngineError> {
+        let mut script = Self { out, present: before.objects.clone(), encoding };
         script.line("PRAGMA foreign_keys=OFF;")?;
         script.line("PRAGMA ignore_check_constraints=ON;")?;
         script.line("BEGIN IMMEDIATE;")?;
@@ -151,29 +146,30 @@ impl PatchTarget for Script<'_> {
     }
 
     fn delete_rows(&mut self, shape: &TableShape, locators: RowSource<'_>) -> Result<u64, EngineError> {
-        let table = quote(&shape.name);
-        self.rows(locators, |row| format!("DELETE FROM {table} WHERE {};", condition(shape, row)))
+        let (table, encoding) = (quote(&shape.name), self.encoding);
+        self.rows(locators, |row| format!("DELETE FROM {table} WHERE {};", condition(shape, row, encoding)))
     }
 
     fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let table = quote(&shape.name);
+        let (table, encoding) = (quote(&shape.name), self.encoding);
         let keys = shape.locator.len();
         self.rows(rows, |row| {
             let (locator, values) = row.split_at(keys.min(row.len()));
             let sets: Vec<String> = columns
                 .iter()
                 .zip(values)
-                .map(|(&column, value)| format!("{}={}", quote(&shape.columns[column].name), literal(value)))
+                .map(|(&column, value)| format!("{}={}", quote(&shape.columns[column].name), literal_in(value, encoding)))
                 .collect();
-            format!("UPDATE OR ABORT {table} SET {} WHERE {};", sets.join(", "), condition(shape, locator))
+            format!("UPDATE OR ABORT {table} SET {} WHERE {};", sets.join(", "), condition(shape, locator, encoding))
         })
     }
 
     fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError> {
         let names: Vec<String> = shape.columns.iter().map(|column| quote(&column.name)).collect();
         let head = format!("INSERT OR ABORT INTO {}({}) VALUES(", quote(&shape.name), names.join(","));
+        let encoding = self.encoding;
         self.rows(rows, |row| {
-            let values: Vec<String> = row.iter().map(literal).collect();
+            let values: Vec<String> = row.iter().map(|value| literal_in(value, encoding)).collect();
             format!("{head}{});", values.join(","))
         })
     }
@@ -242,12 +238,12 @@ impl PatchTarget for Script<'_> {
     }
 }
 
-fn condition(shape: &TableShape, locator: &[Value]) -> String {
+fn condition(shape: &TableShape, locator: &[Value], encoding: Encoding) -> String {
     let parts: Vec<String> = shape
         .locator
         .iter()
         .zip(locator)
-        .map(|(&column, value)| format!("{} IS {}", quote(&shape.columns[column].name), literal(value)))
+        .map(|(&column, value)| format!("{} IS {}", quote(&shape.columns[column].name), literal_in(value, encoding)))
         .collect();
     if parts.is_empty() { "0".to_owned() } else { parts.join(" AND ") }
 }
@@ -259,7 +255,22 @@ fn text_literal(text: &str) -> String {
 /// The most NULs in a text that is written in parts.
 const NULS_MAX: usize = 400;
 
-/// Writes a value as an SQL expression that has exactly this value, storage class included.
+/// Writes a value as an SQL expression that has exactly this value in a database of this encoding.
+fn literal_in(value: &Value, encoding: Encoding) -> String {
+    match value {
+        // What SQLite would not convert as it is.
+        Value::Text(bytes)
+            if encoding != Encoding::Utf8
+                && std::str::from_utf8(bytes)
+                    .map_or(true, |text| text.contains(['\u{fffe}', '\u{ffff}']) || text.matches('\0').count() > NULS_MAX) =>
+        {
+            text::encode(bytes, encoding).map_or_else(|| literal(value), |stored| format!("+CAST({} AS TEXT)", blob_literal(&stored)))
+        }
+        value => literal(value),
+    }
+}
+
+/// Writes a value as an SQL expression that has exactly this value, storage class included, in a database whose encoding is UTF-8.
 pub fn literal(value: &Value) -> String {
     match value {
         Value::Null | Value::Large { .. } => "NULL".to_owned(),
@@ -268,8 +279,7 @@ pub fn literal(value: &Value) -> String {
         Value::Real(value) => real_literal(*value),
         Value::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => format!("'{}'", text.replace('\'', "''")),
-            // A blob is cast by the database's own encoding, so that only what is no UTF-8 is written as one: a database of another
-            // encoding has none. Beyond some hundred parts the expression would be too deep for SQLite.
+            // Beyond some hundred parts the expression would be too deep for SQLite.
             Ok(text) if text.matches('\0').count() <= NULS_MAX => {
                 let parts: Vec<String> = text.split('\0').map(|part| format!("'{}'", part.replace('\'', "''"))).collect();
                 format!("({})", parts.join("||char(0)||"))

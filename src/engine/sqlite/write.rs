@@ -8,10 +8,12 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ToSql, params};
 
-use super::read::State;
+use super::read::{RESULT_COLUMNS_MAX, State};
+use super::relaxed::{self, Fits};
 use super::schema::{lines, virtual_module};
-use super::{quote, schema, script};
-use crate::engine::{EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
+use super::text::{self, Encoding};
+use super::{needs, quote, schema, script};
+use crate::engine::{EngineError, Finding, Obstacle, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
@@ -19,10 +21,12 @@ use crate::value::Value;
 /// An open write transaction.
 pub(super) struct Patch<'a> {
     state: State<'a>,
+    /// The tables whose text is relaxed for now, with the text that they had.
+    relaxed: Vec<(String, Option<String>)>,
 }
 
 /// A value as SQLite takes it: text by its bytes, whatever they are.
-struct Bound<'a>(&'a Value);
+pub(super) struct Bound<'a>(pub(super) &'a Value);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -41,9 +45,87 @@ impl ToSql for Bound<'_> {
     }
 }
 
+/// What is done to one row, with its statement.
+enum RowStatement<'s> {
+    Insert(&'s TableShape),
+    Update(&'s TableShape, &'s [usize]),
+    Delete(&'s TableShape),
+}
+
+impl RowStatement<'_> {
+    fn shape(&self) -> &TableShape {
+        match self {
+            Self::Insert(shape) | Self::Update(shape, _) | Self::Delete(shape) => shape,
+        }
+    }
+
+    fn sql(&self, raw: &[usize]) -> String {
+        match self {
+            Self::Insert(shape) => insert_sql(shape, raw),
+            Self::Update(shape, columns) => update_sql(shape, columns, raw),
+            Self::Delete(shape) => delete_sql(shape, raw),
+        }
+    }
+
+    fn doing(&self) -> String {
+        match self {
+            Self::Insert(shape) => format!("inserting rows into `{}`", shape.name),
+            Self::Update(shape, _) => format!("updating rows of `{}`", shape.name),
+            Self::Delete(shape) => format!("deleting rows of `{}`", shape.name),
+        }
+    }
+
+    /// Tells whether the table takes the values that are to be stored.
+    fn fits(&self, fits: &Fits, row: &[Value]) -> bool {
+        match self {
+            Self::Insert(_) => row.iter().enumerate().all(|(column, value)| fits.takes(column, value)),
+            Self::Update(shape, columns) => {
+                columns.iter().zip(row.iter().skip(shape.locator.len())).all(|(&column, value)| fits.takes(column, value))
+            }
+            Self::Delete(_) => true,
+        }
+    }
+}
+
+/// Writes a parameter, counted from 0; `raw` are those that are bound as the bytes of a text. The plus takes the CAST's affinity away, which
+/// would have a key of no type compared as text.
+fn parameter(at: usize, raw: &[usize]) -> String {
+    if raw.contains(&at) { format!("+CAST(?{} AS TEXT)", at + 1) } else { format!("?{}", at + 1) }
+}
+
+/// Writes the condition that finds a row by its locator cells, the first parameters.
+fn locator_clause(shape: &TableShape, raw: &[usize]) -> String {
+    let part = |(at, &column): (usize, &usize)| format!("{} IS {}", quote(&shape.columns[column].name), parameter(at, raw));
+    let parts: Vec<String> = shape.locator.iter().enumerate().map(part).collect();
+    if parts.is_empty() { "0".to_owned() } else { parts.join(" AND ") }
+}
+
+/// Writes the statement that inserts a complete row; with more columns than a statement takes, all but the row number.
+pub(super) fn insert_sql(shape: &TableShape, raw: &[usize]) -> String {
+    let skipped = usize::from(is_too_wide(shape));
+    let names: Vec<String> = shape.columns.iter().skip(skipped).map(|column| quote(&column.name)).collect();
+    let marks: Vec<String> = (skipped..shape.columns.len()).map(|at| parameter(at, raw)).collect();
+    format!("INSERT OR ABORT INTO main.{}({}) VALUES({})", quote(&shape.name), names.join(","), marks.join(","))
+}
+
+fn is_too_wide(shape: &TableShape) -> bool {
+    shape.columns.len() > RESULT_COLUMNS_MAX && shape.columns.first().is_some_and(|column| column.hidden)
+}
+
+pub(super) fn update_sql(shape: &TableShape, columns: &[usize], raw: &[usize]) -> String {
+    let first = shape.locator.len();
+    let set = |(at, &column): (usize, &usize)| format!("{}={}", quote(&shape.columns[column].name), parameter(first + at, raw));
+    let sets: Vec<String> = columns.iter().enumerate().map(set).collect();
+    format!("UPDATE OR ABORT main.{} SET {} WHERE {}", quote(&shape.name), sets.join(","), locator_clause(shape, raw))
+}
+
+pub(super) fn delete_sql(shape: &TableShape, raw: &[usize]) -> String {
+    format!("DELETE FROM main.{} WHERE {}", quote(&shape.name), locator_clause(shape, raw))
+}
+
 impl<'a> Patch<'a> {
     pub(super) fn new(state: State<'a>) -> Self {
-        Self { state }
+        Self { state, relaxed: Vec::new() }
     }
 
     fn execute(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
@@ -63,25 +145,121 @@ impl<'a> Patch<'a> {
     }
 
     /// Runs a statement once a row of the source; each run must change exactly one row.
-    fn run_rows(&self, sql: &str, doing: &str, rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let fail = |error| self.state.explain(error, doing);
-        let mut statement: CachedStatement<'_> = self.state.connection.prepare_cached(sql).map_err(fail)?;
+    fn run_rows(&mut self, statement: &RowStatement<'_>, rows: RowSource<'_>) -> Result<u64, EngineError> {
+        let (doing, shape) = (statement.doing(), statement.shape());
+        let (connection, encoding) = (self.state.connection, self.state.encoding);
+        let site = self.state.site;
+        let fail = |error| site.explain(error, &doing);
+        let fits = Fits::of(&self.state, shape).map_err(fail)?;
+        let mut may_relax = true;
+        let mut prepared: Option<(Vec<usize>, CachedStatement<'_>)> = None;
         let mut done = 0;
         for row in rows {
             let row = row.map_err(EngineError::Input)?;
-            for (at, value) in row.iter().enumerate() {
-                statement.raw_bind_parameter(at + 1, Bound(value)).map_err(fail)?;
+            if may_relax && !statement.fits(&fits, &row) {
+                may_relax = false;
+                prepared = None;
+                self.relax(shape)?;
             }
-            let changed = statement.raw_execute().map_err(fail)?;
+            let is_raw = |value: &Value| encoding != Encoding::Utf8 && matches!(value, Value::Text(_));
+            let raw: Vec<usize> = row.iter().enumerate().filter(|(_, value)| is_raw(value)).map(|(at, _)| at).collect();
+            let ready = match &mut prepared {
+                Some((for_raw, ready)) if *for_raw == raw => ready,
+                other => {
+                    *other = None;
+                    let ready = self.ready(statement, &raw)?;
+                    &mut other.insert((raw, ready)).1
+                }
+            };
+            let is_split = matches!(statement, RowStatement::Insert(_)) && is_too_wide(shape);
+            for (at, value) in row.iter().enumerate().skip(usize::from(is_split)) {
+                match value {
+                    Value::Text(text) if encoding != Encoding::Utf8 => {
+                        let stored = text::encode(text, encoding).ok_or_else(|| {
+                            EngineError::Unsupported(format!("{doing} failed: a text is no UTF-16, which is the database's encoding"))
+                        })?;
+                        ready.raw_bind_parameter(at + 1, stored).map_err(fail)?;
+                    }
+                    value => ready.raw_bind_parameter(at + 1, Bound(value)).map_err(fail)?,
+                }
+            }
+            // What a statement needs for some rows only shows when it runs.
+            let mut changed = ready.raw_execute().map_err(fail)?;
+            if is_split {
+                let number = &shape.columns[0].name;
+                let sql = format!("UPDATE main.{} SET {}=?1 WHERE {}=?2", quote(&shape.name), quote(number), quote(number));
+                let mut renumber = connection.prepare_cached(&sql).map_err(fail)?;
+                changed = renumber.execute(params![Bound(&row[0]), connection.last_insert_rowid()]).map_err(fail)?;
+            }
             if changed != 1 {
                 return Err(EngineError::Statement {
-                    doing: doing.to_owned(),
+                    doing,
                     source: format!("row {} changed {changed} rows where it should change 1", done + 1).into(),
                 });
             }
             done += 1;
         }
         Ok(done)
+    }
+
+    /// Prepares a statement; where the table's own text asks for what is not there (a generated column's function), under its relaxed text.
+    fn ready(&mut self, statement: &RowStatement<'_>, raw: &[usize]) -> Result<CachedStatement<'a>, EngineError> {
+        let connection = self.state.connection;
+        let sql = statement.sql(raw);
+        let prepared = match connection.prepare_cached(&sql) {
+            Err(error) if needs::missing(&error).is_some() => {
+                self.relax(statement.shape())?;
+                connection.prepare_cached(&sql)
+            }
+            prepared => prepared,
+        };
+        prepared.map_err(|error| self.lack(statement.shape(), error, &statement.doing()))
+    }
+
+    /// Tries whether rows of a shape can be inserted.
+    pub(super) fn try_insert(&mut self, shape: &TableShape) -> Result<(), EngineError> {
+        self.ready(&RowStatement::Insert(shape), &[]).map(drop)
+    }
+
+    /// Says what a statement on a table lacks, and which object needs it; where it failed for something else, that.
+    fn lack(&self, shape: &TableShape, error: rusqlite::Error, doing: &str) -> EngineError {
+        let Some(missing) = needs::missing(&error) else { return self.state.explain(error, doing) };
+        // On a real table: the empty one in memory on which that is found out has no other.
+        let look = || needs::obstacles(self.state.site, &schema::read(&self.state).ok()?, std::slice::from_ref(shape)).ok();
+        let found = if self.state.connection.path().is_some_and(|path| !path.is_empty()) { look() } else { None };
+        let named = found.and_then(|found| found.into_iter().next());
+        let unnamed = Obstacle { table: shape.name.clone(), object: format!("table `{}`", shape.name), missing };
+        EngineError::Lacks(named.unwrap_or(unnamed))
+    }
+
+    /// Gives a table the text that takes any row, until [`Patch::tighten`]; where there is none, the row is tried as it is.
+    fn relax(&mut self, shape: &TableShape) -> Result<(), EngineError> {
+        let doing = format!("making room for the rows of `{}`", shape.name);
+        let fail = |error| self.state.explain(error, &doing);
+        if self.relaxed.iter().any(|(name, _)| *name == shape.name) {
+            return Ok(());
+        }
+        let without_rowid = schema::listed(&self.state).iter().any(|entry| entry.name == shape.name && entry.without_rowid);
+        let Some(sql) = relaxed::relaxed_sql(&self.state, &shape.name, without_rowid).map_err(fail)? else { return Ok(()) };
+        let line = lines(&self.state)?.into_iter().find(|line| line.object.kind == ObjectKind::Table && line.object.name == shape.name);
+        let Some(line) = line else { return Ok(()) };
+        self.set_text(&doing, &shape.name, Some(&sql))?;
+        self.relaxed.push((shape.name.clone(), line.object.sql));
+        Ok(())
+    }
+
+    /// Gives every relaxed table its own text again.
+    pub(super) fn tighten(&mut self) -> Result<(), EngineError> {
+        for (name, sql) in std::mem::take(&mut self.relaxed) {
+            self.set_text(&format!("giving `{name}` its text again"), &name, sql.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn set_text(&self, doing: &str, table: &str, sql: Option<&str>) -> Result<(), EngineError> {
+        self.edit_schema(doing, |connection| {
+            connection.execute("UPDATE main.sqlite_schema SET sql=?1 WHERE type='table' AND name=?2", params![sql, table]).map(drop)
+        })
     }
 }
 
@@ -124,7 +302,8 @@ impl PatchTarget for Patch<'_> {
             .filter(|object| object.kind == ObjectKind::Table && !has_no_pages(object))
             .partition(|object| is_internal(&object.name));
         for object in own {
-            self.execute(object.sql.as_deref().unwrap_or_default(), &format!("creating table `{}`", object.name))?;
+            let created = needs::create(self.state.connection, object.sql.as_deref().unwrap_or_default());
+            created.map_err(|error| self.state.explain(error, &format!("creating table `{}`", object.name)))?;
         }
         for object in internal {
             let sql = object.sql.as_deref().unwrap_or_default();
@@ -144,23 +323,15 @@ impl PatchTarget for Patch<'_> {
     }
 
     fn delete_rows(&mut self, shape: &TableShape, locators: RowSource<'_>) -> Result<u64, EngineError> {
-        let sql = format!("DELETE FROM main.{} WHERE {}", quote(&shape.name), script::locator_clause(shape));
-        self.run_rows(&sql, &format!("deleting rows of `{}`", shape.name), locators)
+        self.run_rows(&RowStatement::Delete(shape), locators)
     }
 
     fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let first = shape.locator.len() + 1;
-        let sets: Vec<String> =
-            columns.iter().enumerate().map(|(at, &column)| format!("{}=?{}", quote(&shape.columns[column].name), first + at)).collect();
-        let sql = format!("UPDATE OR ABORT main.{} SET {} WHERE {}", quote(&shape.name), sets.join(","), script::locator_clause(shape));
-        self.run_rows(&sql, &format!("updating rows of `{}`", shape.name), rows)
+        self.run_rows(&RowStatement::Update(shape, columns), rows)
     }
 
     fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let names: Vec<String> = shape.columns.iter().map(|column| quote(&column.name)).collect();
-        let marks = vec!["?"; names.len()].join(",");
-        let sql = format!("INSERT OR ABORT INTO main.{}({}) VALUES({marks})", quote(&shape.name), names.join(","));
-        self.run_rows(&sql, &format!("inserting rows into `{}`", shape.name), rows)
+        self.run_rows(&RowStatement::Insert(shape), rows)
     }
 
     fn clear_table(&mut self, shape: &TableShape) -> Result<(), EngineError> {
@@ -168,6 +339,7 @@ impl PatchTarget for Patch<'_> {
     }
 
     fn finish_schema(&mut self, target: &Schema) -> Result<(), EngineError> {
+        self.tighten()?;
         let present = lines(&self.state)?;
         let is_present =
             |object: &SchemaObject| present.iter().any(|line| line.object.kind == object.kind && line.object.name == object.name);
@@ -197,6 +369,7 @@ impl PatchTarget for Patch<'_> {
     }
 
     fn write_settings(&mut self, settings: &Settings) -> Result<(), EngineError> {
+        self.tighten()?;
         for (name, setting) in settings.iter().filter(|(_, setting)| setting.scope == SettingScope::Exact) {
             let value: i64 = setting.value.parse().map_err(|_| {
                 EngineError::Unsupported(format!("the snapshot's setting `{name}` is `{}`, which is no number", setting.value))
@@ -300,5 +473,17 @@ impl WriteTransaction for Patch<'_> {
     fn commit(self: Box<Self>) -> Result<(), EngineError> {
         // If this fails (a reader that does not end), dropping the state rolls back.
         self.execute("COMMIT", "committing")
+    }
+}
+
+/// Takes a value out of a statement; for tests.
+#[cfg(test)]
+pub(super) fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Integer(value),
+        ValueRef::Real(value) => Value::Real(value),
+        ValueRef::Text(bytes) => Value::Text(bytes.to_vec()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
 }
