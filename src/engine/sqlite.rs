@@ -277,15 +277,15 @@ impl Site {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 EngineError::Locked { who: locks::holders(&self.path), waited_ms: self.options.busy_ms }
             }
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) if has_log(&self.path) => EngineError::ReadOnly(
+                "to read it is to replay the write-ahead log or rollback journal beside it; copy these files together to where they can be written"
+                    .to_owned(),
+            ),
             Some(ErrorCode::ReadOnly) => EngineError::ReadOnly(error.to_string()),
             Some(ErrorCode::DiskFull) => EngineError::Full,
             Some(ErrorCode::DatabaseCorrupt) => EngineError::Damaged(format!("{doing}: {error}")),
             Some(ErrorCode::NotADatabase) => {
                 EngineError::NotADatabase { place: place(&self.path), engine: "SQLite", reason: error.to_string() }
-            }
-            Some(ErrorCode::CannotOpen) if has_log(&self.path) => {
-                let log = "a write-ahead log or rollback journal lies beside it, which SQLite must write to read it";
-                EngineError::ReadOnly(format!("{doing}: {log}; copy the database with the files beside it to where they can be written"))
             }
             _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
         }

@@ -76,7 +76,7 @@ impl Fits {
             (Value::Null, _) => !not_null,
             (Value::Integer(_), Affinity::Text | Affinity::Real) => false,
             (Value::Real(_), Affinity::Text) => false,
-            (Value::Real(real), Affinity::Integer | Affinity::Numeric) => !is_strict && !(real.trunc() == *real && real.abs() < 9.3e18),
+            (Value::Real(real), Affinity::Integer | Affinity::Numeric) => !(*is_strict || real.trunc() == *real && real.abs() < 9.3e18),
             (Value::Text(_), Affinity::Integer | Affinity::Real) if *is_strict => false,
             (Value::Text(text), Affinity::Integer | Affinity::Numeric | Affinity::Real) => !is_number(text),
             (Value::Blob(_), Affinity::Text | Affinity::Integer | Affinity::Real) => !is_strict,
