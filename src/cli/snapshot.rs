@@ -16,6 +16,9 @@ Examples:
   dbelay snapshot -m \"before the import\" --tag before-import";
 
 /// Take a snapshot of the database
+///
+/// A snapshot holds what one committed state of the database file holds: schema, rows, sequences, settings. TEMP tables belong to the connection that
+/// made them, and a file that a program attaches is a database of its own: neither is part of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -287,9 +287,15 @@ impl Site {
             Some(ErrorCode::NotADatabase) => {
                 EngineError::NotADatabase { place: place(&self.path), engine: "SQLite", reason: error.to_string() }
             }
+            Some(ErrorCode::CannotOpen) => not_a_database(&self.path, &why_unreadable(&self.path).unwrap_or_else(|| error.to_string())),
             _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
         }
     }
+}
+
+/// Says why a file cannot even be opened. Only called where SQLite could not either, and so holds no lock on it.
+fn why_unreadable(path: &Path) -> Option<String> {
+    std::fs::File::open(path).err().map(|error| error.to_string())
 }
 
 /// Quotes an identifier.

@@ -8,7 +8,7 @@ use crate::oracle;
 use crate::sandbox::{Sandbox, copy_database};
 
 /// Takes a database through everything that dbelay promises.
-fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
+pub fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
     println!("{name}");
     let before = sandbox.copy_db("before.db");
     sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
@@ -26,7 +26,7 @@ fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
     sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
 }
 
-fn check_sql(name: &str, build: &str, damage: &str) {
+pub fn check_sql(name: &str, build: &str, damage: &str) {
     let sandbox = Sandbox::with(build);
     check(name, &sandbox, &|sandbox| sandbox.sql(damage));
     // The same as scripts, forth and back.

@@ -13,6 +13,7 @@ mod golden;
 mod migrate;
 mod oracle;
 mod property;
+mod reading;
 mod rollback;
 mod sandbox;
 mod store;

@@ -21,6 +21,7 @@ pub fn assert_same(expected: &Path, actual: &Path) {
 /// Writes everything in a database as text.
 pub fn dump(path: &Path) -> String {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    crate::sandbox::bring_own(&connection);
     let mut out = String::new();
     for pragma in ["encoding", "user_version", "application_id", "auto_vacuum"] {
         connection

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 use serde_json::Value;
 
 /// A temporary project.
@@ -85,6 +86,19 @@ impl Sandbox {
         connection
     }
 
+    /// Connects as an application does that brings its own collation `unicase` and its own function `shout`.
+    pub fn application(&self) -> Connection {
+        let connection = self.connect();
+        bring_own(&connection);
+        connection
+    }
+
+    /// Runs statements as that application.
+    #[track_caller]
+    pub fn application_sql(&self, sql: &str) {
+        self.application().execute_batch(sql).unwrap();
+    }
+
     /// Counts rows, or whatever the query's first number is.
     #[track_caller]
     pub fn number(&self, sql: &str) -> i64 {
@@ -127,6 +141,28 @@ impl Sandbox {
         copy_database(&self.db(), &to);
         to
     }
+}
+
+/// Gives a connection what the application of these tests brings.
+pub fn bring_own(connection: &Connection) {
+    connection.create_collation("unicase", |a: &str, b: &str| a.to_lowercase().cmp(&b.to_lowercase())).unwrap();
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    let shout = |context: &rusqlite::functions::Context<'_>| {
+        Ok(match context.get::<rusqlite::types::Value>(0)? {
+            rusqlite::types::Value::Null => None,
+            rusqlite::types::Value::Text(text) => Some(format!("{text}!")),
+            other => Some(format!("{other:?}!")),
+        })
+    };
+    connection.create_scalar_function("shout", 1, flags, shout).unwrap();
+}
+
+/// Compiles a shared library from C, as the README's requirements allow; returns its path.
+pub fn compile(source: &str, to: &Path) {
+    let mut compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(source);
+    let run = finish(compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(to).arg(file).arg("-ldl"));
+    run.exits(0);
 }
 
 /// Copies a database file and the files beside it that belong to it.

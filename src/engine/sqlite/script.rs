@@ -67,6 +67,21 @@ impl<'a> Script<'a> {
         self.line("PRAGMA writable_schema=RESET;")
     }
 
+    /// Makes a table or an index, and gives it its text where SQLite would keep another: it writes the first words anew.
+    fn create(&mut self, object: &SchemaObject) -> Result<(), EngineError> {
+        let sql = object.sql.as_deref().unwrap_or_default();
+        // A comment at the end would swallow the semicolon.
+        let end = if sql.rsplit('\n').next().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
+        self.line(&format!("{sql}{end}"))?;
+        let heads = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "];
+        let is_kept = heads.iter().any(|head| sql.strip_prefix(head).is_some_and(|rest| !rest.starts_with(char::is_whitespace)));
+        if is_kept && end == ";" {
+            return Ok(());
+        }
+        let (text, kind, name) = (text_literal(sql), object.kind.word(), text_literal(&object.name));
+        self.edit(&format!("UPDATE sqlite_schema SET sql={text} WHERE type='{kind}' AND name={name};"))
+    }
+
     fn forget(&mut self, object: &SchemaObject) {
         self.present.retain(|other| {
             let is_it = other.kind == object.kind && other.name == object.name;
@@ -139,7 +154,7 @@ impl PatchTarget for Script<'_> {
             self.present.push(object.clone());
         }
         for object in own {
-            self.line(&format!("{};", object.sql.as_deref().unwrap_or_default()))?;
+            self.create(object)?;
             self.present.push(object.clone());
         }
         Ok(())
@@ -199,8 +214,8 @@ impl PatchTarget for Script<'_> {
                     ));
                     late.push(object.clone());
                 }
-                (Some(sql), false) => {
-                    self.line(&format!("{sql};"))?;
+                (Some(_), false) => {
+                    self.create(object)?;
                     self.present.push(object.clone());
                 }
                 // It came with its table.
