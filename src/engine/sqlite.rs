@@ -273,6 +273,7 @@ fn diagnose(path: &Path) -> EngineError {
 impl Site {
     /// Turns SQLite's error into ours.
     fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {
+        let is_index_full = error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 EngineError::Locked { who: locks::holders(&self.path), waited_ms: self.options.busy_ms }
@@ -282,6 +283,8 @@ impl Site {
                     .to_owned(),
             ),
             Some(ErrorCode::ReadOnly) => EngineError::ReadOnly(error.to_string()),
+            // The index of a write-ahead log cannot be made as long as it must be.
+            Some(ErrorCode::SystemIoFailure) if is_index_full => EngineError::Full,
             Some(ErrorCode::DiskFull) => EngineError::Full,
             Some(ErrorCode::DatabaseCorrupt) => EngineError::Damaged(format!("{doing}: {error}")),
             Some(ErrorCode::NotADatabase) => {

@@ -17,7 +17,7 @@ use super::capture::{self, Label, Rules, State, Taken, exact_settings};
 use super::compare::{decode_cells, has_same_rules};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::plan::{Plan, RowAction, merge, plan};
-use super::{OpError, Session, seen};
+use super::{OpError, Session, seen, with_causes};
 use crate::engine::{BoxError, Engine, EngineError, Obstacle, PatchTarget, WriteTransaction};
 use crate::id::ObjectId;
 use crate::rows::TableShape;
@@ -427,7 +427,9 @@ fn finish(
     // From here on the rollback has happened, whatever else fails.
     let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
     let saved = capture::save(session, label, wanted, Some(taken.id), taken.stamp);
-    let after = saved.map_err(|error| session.progress.warn(&format!("the snapshot of the new state could not be written: {error}"))).ok();
+    let after = saved
+        .map_err(|error| session.progress.warn(&format!("the snapshot of the new state could not be written: {}", with_causes(&error))))
+        .ok();
     Ok(RolledBack { safety: taken, plan, written, after: after.map(|after| after.id) })
 }
 
@@ -518,7 +520,7 @@ pub fn run(
             let whole = matches!(scope, Scope::Everything).then_some(intent.target);
             // The next command finds it unfinished, and the database as it was to be.
             if let Err(error) = end(entry, done.after.or(whole), OperationResult::Done, None) {
-                session.progress.warn(&format!("the operation log could not be written: {error}"));
+                session.progress.warn(&format!("the operation log could not be written: {}", with_causes(&error)));
             }
             Ok(Done::RolledBack(Box::new(done)))
         }

@@ -1,0 +1,87 @@
+//! `kill -9` at random moments: the store stays sound, the database is before or after, and the next command says what happened.
+//!
+//! `DBELAY_TEST_KILLS` sets how many times each command is killed in each journal mode; `DBELAY_TEST_SEED` the first seed.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::oracle;
+use crate::property::Random;
+use crate::sandbox::Sandbox;
+
+const BASE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT); CREATE INDEX ti ON t(x); CREATE TABLE k(a);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) INSERT INTO t SELECT i, 'row number '||i FROM n;
+    INSERT INTO k VALUES('k')";
+const CHANGE: &str = "UPDATE t SET x='changed '||id WHERE id%3=0; DELETE FROM t WHERE id>2500; DROP TABLE k; PRAGMA user_version=5";
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Kills a command after a random part of the time that it takes, if it still runs; returns whether it did.
+fn kill_somewhere(sandbox: &Sandbox, arguments: &[&str], random: &mut Random, whole: &mut Duration) -> bool {
+    let mut command = sandbox.command();
+    command.args(["--db", "app.db"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    let started = Instant::now();
+    let mut child: Child = command.spawn().unwrap();
+    let after = *whole * u32::try_from(random.below(1000)).unwrap() / 1000;
+    while started.elapsed() < after {
+        if child.try_wait().unwrap().is_some() {
+            *whole = (*whole + started.elapsed()) / 2;
+            return false;
+        }
+        std::hint::spin_loop();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    true
+}
+
+#[test]
+fn killed_at_any_moment_the_database_is_before_or_after() {
+    let (kills, seed) = (number("DBELAY_TEST_KILLS", 4), number("DBELAY_TEST_SEED", 1));
+    for mode in ["delete", "wal"] {
+        let sandbox = Sandbox::with(&format!("PRAGMA journal_mode={mode}; {BASE}"));
+        std::fs::write(sandbox.path("up.sql"), CHANGE).unwrap();
+        let a = oracle::dump(&sandbox.db());
+        sandbox.dbelay(&["snapshot", "--tag", "a"]).exits(0);
+        sandbox.sql(CHANGE);
+        let b = oracle::dump(&sandbox.db());
+        sandbox.dbelay(&["snapshot", "--tag", "b"]).exits(0);
+        let program = env!("CARGO_BIN_EXE_dbelay");
+        let migrate = ["migrate", "--allow", "t", "--allow", "k", "--", program, "--db", "app.db", "demo-apply", "up.sql"];
+        for (name, from, arguments) in [
+            ("rollback", "b", &["rollback", "a"][..]),
+            ("undo", "b", &["undo"]),
+            ("migrate", "a", &migrate),
+            ("snapshot", "a", &["snapshot"]),
+        ] {
+            let mut random = Random::new(seed);
+            let (mut whole, mut killed) = (Duration::from_millis(200), 0);
+            for _ in 0..kills {
+                sandbox.dbelay(&["rollback", if name == "undo" { "a" } else { from }]).exits(0);
+                if name == "undo" {
+                    // Leaves something to undo: the way from b to a.
+                    sandbox.dbelay(&["rollback", "b"]).exits(0);
+                }
+                if name == "snapshot" {
+                    sandbox.sql("UPDATE t SET x='other '||id WHERE id%7=0");
+                }
+                let before = oracle::dump(&sandbox.db());
+                killed += u32::from(kill_somewhere(&sandbox, arguments, &mut random, &mut whole));
+                sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+                let now = oracle::dump(&sandbox.db());
+                assert!(now == before || (name != "snapshot" && (now == a || now == b)), "{mode}, {name}: neither before nor after");
+                // The next command knows: what is as before or as intended is settled, what is neither must be decided.
+                let next = sandbox.dbelay(&["migrate", "--", "true"]);
+                assert!(next.code == 0 || (next.code == 3 && next.stderr.contains("was interrupted") && now == b), "{}", next.stderr);
+                if name == "migrate" && now == b && next.code == 3 {
+                    sandbox.dbelay(&["rollback", "pre"]).exits(0);
+                    assert!(oracle::dump(&sandbox.db()) == a, "{mode}, {name}: not rolled back");
+                }
+                assert_eq!(sandbox.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+            }
+            println!("{mode}, {name}: killed {killed} of {kills} times, of about {whole:?}");
+        }
+    }
+}
