@@ -41,7 +41,7 @@ struct Table {
 
 /// Writes a literal of any kind.
 fn literal(random: &mut Random) -> String {
-    match random.below(14) {
+    match random.below(20) {
         0 => "NULL".into(),
         1 => "9223372036854775807".into(),
         2 => "-9223372036854775807 - 1".into(),
@@ -55,6 +55,12 @@ fn literal(random: &mut Random) -> String {
         10 => "'007'".into(),
         11 => format!("'{}'", "x".repeat(usize::try_from(random.below(300)).unwrap())),
         12 => format!("{}.5", random.below(1000)),
+        13 => "CAST(X'00d84100' AS TEXT)".into(),
+        14 => "char(65534) || 'x' || char(65535)".into(),
+        15 => "CAST(X'd800dc' AS TEXT)".into(),
+        16 if random.chance(10) => "hex(zeroblob(40000))".into(),
+        17 => format!("'{}'", random.pick(&["a", "A", "a ", "é", "É", ""])),
+        18 => "4.9e-324".into(),
         _ => random.below(1_000_000).to_string(),
     }
 }
@@ -62,26 +68,34 @@ fn literal(random: &mut Random) -> String {
 fn create_table(random: &mut Random, index: u64, parents: &[Table]) -> (Table, String) {
     let odd = ["plain", "with space", "quo\"te", "select", "Ünïcode", "rowid"];
     let name = format!("t{index} {}", random.pick(&odd[..5]));
-    let types = ["INTEGER", "TEXT", "REAL", "BLOB", "NUMERIC", "", "VARCHAR(20)", "BOOLEAN"];
+    let is_strict = random.chance(12);
+    let loose = ["INTEGER", "TEXT", "REAL", "BLOB", "NUMERIC", "", "VARCHAR(20)", "BOOLEAN", "DATETIME"];
+    let types = if is_strict { &["INTEGER", "TEXT", "REAL", "BLOB", "ANY", "INT"][..] } else { &loose[..] };
+    let id_type = if is_strict { " ANY" } else { "" };
     let mut columns = Vec::new();
     let mut parts = Vec::new();
-    let key = random.below(6);
+    let key = random.below(8);
     match key {
         0 => parts.push("id INTEGER PRIMARY KEY".to_owned()),
         1 => parts.push("id INTEGER PRIMARY KEY AUTOINCREMENT".to_owned()),
         2 => parts.push("id TEXT PRIMARY KEY".to_owned()),
         3 => parts.push("id BLOB NOT NULL".to_owned()),
-        _ => parts.push("id".to_owned()),
+        4 => parts.push("id INTEGER PRIMARY KEY DESC".to_owned()),
+        5 => parts.push(format!("id{id_type} COLLATE NOCASE NOT NULL")),
+        _ => parts.push(format!("id{id_type}")),
     }
     columns.push("id".to_owned());
     for at in 0..=random.below(4) {
         let column = format!("c{at} {}", random.pick(&odd));
-        let mut part = format!("\"{}\" {}", column.replace('"', "\"\""), random.pick(&types));
+        let mut part = format!("\"{}\" {}", column.replace('"', "\"\""), random.pick(types));
         if random.chance(30) {
             part.push_str(&format!(" DEFAULT {}", random.pick(&["5", "'x'", "NULL", "CURRENT_TIMESTAMP", "-1.5", "(1+1)"])));
         }
         if random.chance(10) {
-            part.push_str(" COLLATE NOCASE");
+            part.push_str(if random.chance(50) { " COLLATE NOCASE" } else { " COLLATE RTRIM" });
+        }
+        if random.chance(6) {
+            part.push_str(" CHECK(1)");
         }
         if random.chance(8) {
             part.push_str(" UNIQUE");
@@ -95,15 +109,31 @@ fn create_table(random: &mut Random, index: u64, parents: &[Table]) -> (Table, S
     if random.chance(20) {
         parts.push("s AS (typeof(id)) STORED".to_owned());
     }
+    let last = columns.last().unwrap().replace('"', "\"\"");
     if key == 3 {
         parts.push("PRIMARY KEY(id)".to_owned());
+    }
+    if key == 5 {
+        parts.push(format!("PRIMARY KEY(\"{last}\" DESC, id)"));
+    }
+    if random.chance(8) {
+        parts.push(format!("UNIQUE(id, \"{last}\" COLLATE NOCASE)"));
+    }
+    if random.chance(15) {
+        parts.push(format!(
+            "FOREIGN KEY(\"{last}\") REFERENCES \"{}\"(id) ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED",
+            name.replace('"', "\"\"")
+        ));
     }
     if let (true, Some(parent)) = (random.chance(40), parents.last()) {
         let quoted = parent.name.replace('"', "\"\"");
         let action = random.pick(&["CASCADE", "SET NULL", "NO ACTION"]);
         parts.push(format!("FOREIGN KEY(id) REFERENCES \"{quoted}\"(id) ON DELETE {action}"));
     }
-    let tail = if key == 3 && random.chance(60) { " WITHOUT ROWID" } else { "" };
+    let mut tail = if matches!(key, 3 | 5) && random.chance(60) { " WITHOUT ROWID".to_owned() } else { String::new() };
+    if is_strict {
+        tail.push_str(if tail.is_empty() { " STRICT" } else { ", STRICT" });
+    }
     let sql = format!("CREATE TABLE \"{}\"({}){tail}", name.replace('"', "\"\""), parts.join(", "));
     (Table { name, columns }, sql)
 }
@@ -117,7 +147,13 @@ fn build(random: &mut Random) -> (Vec<Table>, Vec<String>) {
     let mut tables = Vec::new();
     let mut statements = vec![];
     if random.chance(15) {
-        statements.push("PRAGMA encoding='UTF-16le'".to_owned());
+        statements.push(format!("PRAGMA encoding='UTF-16{}'", random.pick(&["le", "be"])));
+    }
+    if random.chance(15) {
+        statements.push(format!("PRAGMA auto_vacuum={}", random.pick(&[1, 2])));
+    }
+    if random.chance(25) {
+        statements.push("PRAGMA journal_mode=WAL".to_owned());
     }
     if random.chance(30) {
         statements.push(format!("PRAGMA page_size={}", random.pick(&[512, 1024, 8192])));
@@ -147,12 +183,34 @@ fn build(random: &mut Random) -> (Vec<Table>, Vec<String>) {
             statements.push(format!("CREATE TRIGGER {trigger} AFTER DELETE ON {name} BEGIN INSERT INTO log(what) VALUES('gone'); END"));
         }
     }
+    if random.chance(20) {
+        let view = quote(&format!("v {}", tables[0].name));
+        statements.push(format!("CREATE VIEW \"view on view\" AS SELECT count(*) AS n FROM {view}"));
+        statements.push(format!("CREATE TRIGGER instead INSTEAD OF DELETE ON {view} BEGIN DELETE FROM log; END"));
+        statements.push(format!(
+            "CREATE TRIGGER writes BEFORE INSERT ON {} BEGIN INSERT INTO log(what) VALUES(new.id); END",
+            quote(&tables[0].name)
+        ));
+    }
     if random.chance(60) {
         statements.push("CREATE TABLE log(what TEXT, at DEFAULT 7)".to_owned());
     }
     if random.chance(25) {
         statements.push("CREATE VIRTUAL TABLE docs USING fts5(title, body)".to_owned());
         statements.push("INSERT INTO docs VALUES('hello','world of words'),('second','row')".to_owned());
+    }
+    if random.chance(12) {
+        statements.push("CREATE VIRTUAL TABLE f4 USING fts4(body, content='log')".to_owned());
+        statements.push("CREATE VIRTUAL TABLE f3 USING fts3(body)".to_owned());
+        statements.push("INSERT INTO f3 VALUES('three'),('more words')".to_owned());
+    }
+    if random.chance(12) {
+        statements.push("CREATE VIRTUAL TABLE places USING rtree(id, x0, x1, +note)".to_owned());
+        statements.push("INSERT INTO places VALUES(1, 0, 1, 'here'),(2, 5, 6, x'00')".to_owned());
+    }
+    if random.chance(12) {
+        statements.push("CREATE VIRTUAL TABLE bare USING fts5(body, content='', tokenize='trigram')".to_owned());
+        statements.push("INSERT INTO bare(rowid, body) VALUES(4,'without content')".to_owned());
     }
     if random.chance(30) {
         statements.push(format!("PRAGMA user_version={}", random.below(1000)));
@@ -183,8 +241,25 @@ fn change(random: &mut Random, tables: &[Table]) -> Vec<String> {
         let table = random.pick(tables);
         let name = quote(&table.name);
         let column = quote(random.pick::<String>(&table.columns));
-        match random.below(16) {
+        match random.below(24) {
             0 => statements.push(format!("DELETE FROM {name} WHERE rowid % 3 = 0")),
+            16 => statements.push(format!("PRAGMA foreign_keys=ON; DELETE FROM {name}; PRAGMA foreign_keys=OFF")),
+            17 => {
+                // The rebuild that SQLite's manual describes, with the foreign keys that many tools leave on.
+                statements.push(format!(
+                    "PRAGMA foreign_keys=ON; BEGIN; CREATE TABLE rebuilt AS SELECT * FROM {name}; DROP TABLE {name}; ALTER TABLE rebuilt RENAME TO {name}; COMMIT"
+                ));
+                statements.push("ROLLBACK; PRAGMA foreign_keys=OFF".to_owned());
+            }
+            18 => statements.push("UPDATE sqlite_sequence SET seq = seq + 10; DELETE FROM sqlite_sequence WHERE seq > 1000".to_owned()),
+            19 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {column} || 'x' WHERE rowid % 2 = 0")),
+            20 => statements.push(format!("DROP TRIGGER IF EXISTS writes; DROP VIEW IF EXISTS {}", quote(&format!("v {}", table.name)))),
+            21 => statements.push(
+                "UPDATE places SET note = 'there'; DELETE FROM f3 WHERE rowid = 1; INSERT INTO bare(rowid, body) VALUES(9,'more')"
+                    .to_owned(),
+            ),
+            22 => statements.push("DROP TABLE places; DROP TABLE f3; DROP TABLE bare".to_owned()),
+            23 => statements.push(format!("UPDATE OR IGNORE {name} SET rowid = rowid + 100")),
             1 | 2 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {}", literal(random))),
             3 => statements.push(format!("UPDATE OR IGNORE {name} SET {column} = {} WHERE rowid % 2 = 1", literal(random))),
             4 => statements.push(format!("DROP TABLE {name}")),
@@ -220,6 +295,13 @@ fn run_all(sandbox: &Sandbox, statements: &[String]) {
     }
 }
 
+/// Returns what a snapshot's file says of its tables: names, rows and manifest ids.
+fn tables_of(sandbox: &Sandbox, name: &str) -> serde_json::Value {
+    let id = sandbox.dbelay(&["show", name, "--json"]).exits(0).json()["id"].as_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(sandbox.path(&format!(".dbelay/snapshots/{id}.json"))).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["tables"].clone()
+}
+
 #[test]
 fn rollback_undo_and_patches_are_exact_on_random_databases() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -252,6 +334,9 @@ fn rollback_undo_and_patches_are_exact_on_random_databases() {
 
         sandbox.dbelay(&["rollback", "a", "--yes"]).exits(0);
         oracle::assert_same(&before, &sandbox.db());
+        sandbox.dbelay(&["diff", "a", "HEAD", "--exit-code"]).exits(0);
+        sandbox.dbelay(&["snapshot"]).exits(0);
+        assert_eq!(tables_of(&sandbox, "a"), tables_of(&sandbox, "HEAD"), "the same state has the same ids");
         if oracle::dump(&before) == oracle::dump(&after) {
             sandbox.dbelay(&["undo", "--yes"]).exits(3).says(&["there is no operation to undo"]);
             continue;
