@@ -11,6 +11,7 @@ use crate::sandbox::{Sandbox, copy_database};
 pub fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
     println!("{name}");
     let before = sandbox.copy_db("before.db");
+    let writable = writable_tables(&before);
     sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
     damage(sandbox);
     let after = sandbox.copy_db("after.db");
@@ -21,9 +22,37 @@ pub fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
     oracle::assert_same(&after, &sandbox.db());
     sandbox.dbelay(&["redo"]).exits(0);
     oracle::assert_same(&before, &sandbox.db());
+    assert_eq!(writable_tables(&sandbox.db()), writable, "what can be written into the tables");
     sandbox.dbelay(&["restore", "good", "--to", "restored.db"]).exits(0);
     oracle::assert_same(&before, &sandbox.path("restored.db"));
     sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+}
+
+/// Tries, in a transaction that is rolled back, to write one more row like an old one into each table, with a key that is made for it; returns what
+/// came of it.
+fn writable_tables(path: &Path) -> Vec<String> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    crate::sandbox::bring_own(&connection);
+    connection.execute_batch("PRAGMA foreign_keys=ON; BEGIN").unwrap();
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mut tables =
+        connection.prepare("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name").unwrap();
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let write = |table: &str| -> Result<i64, rusqlite::Error> {
+        let mut columns = connection.prepare(&format!(
+            "SELECT name FROM pragma_table_xinfo({}) WHERE hidden=0 AND NOT (pk=1 AND upper(type)='INTEGER')",
+            quote(table)
+        ))?;
+        let columns: Vec<String> = columns.query_map([], |row| Ok(quote(&row.get::<_, String>(0)?)))?.collect::<Result<_, _>>()?;
+        let columns = columns.join(",");
+        connection.execute(&format!("INSERT INTO {0}({columns}) SELECT {columns} FROM {0} LIMIT 1", quote(table)), [])?;
+        connection
+            .query_row(&format!("SELECT max(rowid) FROM {}", quote(table)), [], |row| row.get::<_, Option<i64>>(0))
+            .map(|rowid| rowid.unwrap_or(0))
+    };
+    let results = tables.iter().map(|table| format!("{table}: {:?}", write(table).map_err(|error| error.to_string()))).collect();
+    connection.execute_batch("ROLLBACK").unwrap();
+    results
 }
 
 pub fn check_sql(name: &str, build: &str, damage: &str) {

@@ -208,6 +208,13 @@ fn a_damaged_database_never_becomes_a_snapshot_that_hides_it() {
         sandbox.dbelay(&["migrate", "--", "true"]).exits(3).says(&["the database is damaged", "the migration was not begun"]);
         assert!(std::fs::read(sandbox.db()).unwrap() == damaged);
     }
+    // Two pages that have changed places are each as they should be.
+    let mut swapped = bytes.clone();
+    let (a, b) = (bytes.len() / 4096 / 3 * 4096, bytes.len() / 4096 / 2 * 4096);
+    swapped[a..a + 4096].copy_from_slice(&bytes[b..b + 4096]);
+    swapped[b..b + 4096].copy_from_slice(&bytes[a..a + 4096]);
+    std::fs::write(sandbox.db(), &swapped).unwrap();
+    sandbox.dbelay(&["snapshot"]).exits(3).says(&["the database is damaged", "out of order"]);
     sandbox.dbelay(&["restore", "good", "--to", "new.db"]).exits(0);
     oracle::assert_same(&good, &sandbox.path("new.db"));
     assert_eq!(sandbox.dbelay(&["log", "--json"]).json()["snapshots"].as_array().unwrap().len(), 1);

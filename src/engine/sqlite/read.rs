@@ -1,5 +1,6 @@
 //! Reading a state through SQL: a table is scanned in its own order, and each value goes straight into the JSON of its column.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use rusqlite::Connection;
@@ -93,9 +94,11 @@ impl<'a> State<'a> {
             let sql = format!("SELECT {} FROM main.{} AS t NOT INDEXED {tail}", columns.join(","), quote(&shape.name));
             statements.push(self.connection.prepare(&sql)?);
         }
+        let mut order = Order::default();
         let mut cursors = statements.iter_mut().map(|statement| statement.query([])).collect::<Result<Vec<_>, _>>()?;
         loop {
             let mut ended = 0;
+            let mut is_first = true;
             for (cursor, writers) in cursors.iter_mut().zip(builder.columns().chunks_mut(at_once)) {
                 let Some(row) = cursor.next()? else {
                     ended += 1;
@@ -109,6 +112,13 @@ impl<'a> State<'a> {
                     } else {
                         push(writer, row.get_ref(at * 2)?);
                     }
+                }
+                if let [locator] = shape.locator.as_slice()
+                    && *locator < at_once
+                    && std::mem::take(&mut is_first)
+                    && let ValueRef::Integer(key) = row.get_ref(if is_utf8 { *locator } else { *locator * 2 })?
+                {
+                    order.follow(key)?;
                 }
             }
             if ended == cursors.len() {
@@ -186,6 +196,27 @@ impl<'a> State<'a> {
         }
         findings.truncate(FINDINGS_MAX);
         Ok(findings)
+    }
+}
+
+/// The order in which a scan meets row numbers. Pages that hang in the wrong place of a damaged file are read without complaint, but not in order.
+#[derive(Default)]
+struct Order {
+    last: Option<i64>,
+    direction: Option<Ordering>,
+}
+
+impl Order {
+    fn follow(&mut self, key: i64) -> Result<(), rusqlite::Error> {
+        let step = self.last.map(|last| key.cmp(&last));
+        if step == Some(Ordering::Equal) || (step.is_some() && self.direction.is_some() && step != self.direction) {
+            let words = format!("row {key} follows row {}, which is out of order", self.last.unwrap_or_default());
+            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(words)));
+        }
+        // A key without row numbers may be declared to descend.
+        self.direction = self.direction.or(step);
+        self.last = Some(key);
+        Ok(())
     }
 }
 
