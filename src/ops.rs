@@ -71,7 +71,7 @@ pub enum OpError {
     #[error(transparent)]
     Compare(#[from] CompareError),
     /// A snapshot or an object of one cannot be read as what it should be.
-    #[error("{what} {id} cannot be read as format version 1")]
+    #[error("{what} {id} cannot be read as this format of snapshots has it")]
     Format {
         /// What it should be: `snapshot`, `schema`, `table manifest`.
         what: &'static str,
@@ -92,7 +92,7 @@ pub enum OpError {
         supported: u32,
     },
     /// A rollback did not end in the target state; nothing was changed.
-    #[error("the rollback would not have been exact, so it was not committed: {what}")]
+    #[error("the result would not have been exact, so nothing was committed: {what}")]
     NotProven {
         /// What differed.
         what: String,
@@ -128,7 +128,7 @@ pub enum OpError {
 }
 
 /// Says an error with its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

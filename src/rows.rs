@@ -54,6 +54,24 @@ pub struct ColumnShape {
     /// Whether this is a row number that no `SELECT *` shows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
+    /// Whether the engine computed the stored values by itself. They are kept all the same: another version of the engine, or other
+    /// functions of the application, may compute others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub generated: bool,
+}
+
+impl TableShape {
+    /// Returns the shape without the generated columns of which `is_wanted` says no.
+    pub fn without_generated(mut self, is_wanted: &dyn Fn(&str) -> bool) -> Self {
+        let goes: Vec<bool> = self.columns.iter().map(|column| column.generated && !is_wanted(&column.name)).collect();
+        let place = |at: &usize| at - goes.iter().take(*at).filter(|goes| **goes).count();
+        // No key holds a generated column.
+        self.identity = self.identity.iter().map(place).collect();
+        self.locator = self.locator.iter().map(place).collect();
+        let mut goes = goes.iter();
+        self.columns.retain(|_| !goes.next().copied().unwrap_or(false));
+        self
+    }
 }
 
 /// The rule that cuts one table into row groups. It is kept in the table's manifest.
@@ -289,7 +307,13 @@ mod tests {
     use super::*;
 
     fn shape(identity: &[usize]) -> TableShape {
-        let column = |name: &str| ColumnShape { name: name.into(), declared_type: String::new(), default: "null".into(), hidden: false };
+        let column = |name: &str| ColumnShape {
+            name: name.into(),
+            declared_type: String::new(),
+            default: "null".into(),
+            hidden: false,
+            generated: false,
+        };
         TableShape { name: "t".into(), columns: vec![column("a"), column("b")], identity: identity.to_vec(), locator: identity.to_vec() }
     }
 

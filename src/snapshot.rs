@@ -1,4 +1,4 @@
-//! The snapshot format, version 1, and everything that is computed from it alone.
+//! The snapshot format, version 2, and everything that is computed from it alone.
 //!
 //! A snapshot is a file of the store (`snapshots/<id>.json`, id = SHA-256 of its bytes) that names objects; objects name objects.
 //! All of them are JSON, written without insignificant white space; their ids are the SHA-256 of those bytes. A field that is
@@ -7,7 +7,7 @@
 //! ## Snapshot
 //! | field | value |
 //! |---|---|
-//! | `format` | 1; a reader *must* refuse a larger number |
+//! | `format` | 2; a reader *must* read 1 too, and refuse a larger number |
 //! | `source` | `{"engine","place"}`: the engine's name, and an absolute path or a URL without password |
 //! | `time` | RFC 3339, UTC, milliseconds: when the read transaction began |
 //! | `kind` | `manual`, `pre`, `post`, `failed` (left by a rolled-back migration), `safety` (before dbelay wrote itself) or `restored` (after it) |
@@ -26,14 +26,15 @@
 //! | field | value |
 //! |---|---|
 //! | `name` | the table |
-//! | `columns` | `[{"name","type","default","hidden"?,"digest"}]`; `default` is canonical JSON, in a string; `hidden` marks a row number that no `SELECT *` shows, always the first column |
+//! | `columns` | `[{"name","type","default","hidden"?,"generated"?,"digest"}]`; `default` is canonical JSON, in a string; `hidden` marks a row number that no `SELECT *` shows, always the first column; `generated` a column that the engine computed and stored |
 //! | `identity` | indexes of the primary key's columns in key order, else of the row number; `[]` without either |
 //! | `locator` | indexes of what addresses one row in the engine; `[]` if nothing does |
 //! | `cut` | `{"rows_target"}`, see [`crate::rows`] |
 //! | `rows`, `bytes` | rows, and JSON bytes of all chunks, empty slots counted as if they were stored |
 //! | `depth`, `root` | levels of nodes, and the topmost node; 0 and null for an empty table |
 //!
-//! Generated columns are not stored: they follow from the others. A column's **digest** is the SHA-256 over its slots in table order:
+//! Generated columns that have no place in a row are not there: they follow from the others. Those that have are there, since another version
+//! of the engine may compute other values; a manifest of version 1 is compared without them. A column's **digest** is the SHA-256 over its slots in table order:
 //! byte 1 and the 32 bytes of the chunk's id for a stored chunk, byte 0 and the row count (64 bits, little endian) for an empty
 //! slot; if there was an empty slot, then byte 2 and the default's JSON. Equal digests prove equal columns; unequal ones prove
 //! nothing where the cuts or the defaults differ.
@@ -47,6 +48,10 @@
 //!
 //! ## Column chunk (an object)
 //! The JSON array of one column's cells in one row group; [`crate::value`] specifies a cell.
+//!
+//! ## Version 1
+//! A manifest of version 1 has no generated column, and its schema object describes the columns of virtual tables, as their modules saw them
+//! then. Both are read for ever.
 //!
 //! ## What follows
 //! The same rows under the same cut rule give the same ids, whatever happened before. So equal manifest ids prove equal tables.

@@ -327,8 +327,7 @@ fn failure(outcome: &Outcome, words: &str) -> CliError {
         causes.push(error.to_string());
     }
     if let Some(error) = &outcome.rollback_error {
-        let chain: Vec<String> = chain_of(error);
-        causes.push(format!("the rollback failed: {}", chain.join(": ")));
+        causes.push(format!("the rollback failed: {}", dbelay::ops::with_causes(error)));
     }
     // The chain is built from its end.
     let mut error: Option<CliError> = None;
@@ -346,16 +345,6 @@ fn failure(outcome: &Outcome, words: &str) -> CliError {
     let mut error = error.state(state).hint(hint(outcome, &losses, is_unchanged));
     error.details = Some(document(outcome));
     error
-}
-
-fn chain_of(error: &OpError) -> Vec<String> {
-    let mut chain = vec![error.to_string()];
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        chain.push(cause.to_string());
-        next = cause.source();
-    }
-    chain
 }
 
 fn sentence(loss: &Loss) -> String {

@@ -44,7 +44,7 @@ impl State {
     /// Tells whether both are the same state: schema, rows, and the settings that a rollback restores. Exact where the same cut
     /// rules were used; otherwise it may tell no where the answer is yes, never the reverse.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.schema_id == other.schema_id
+        self.schema.objects == other.schema.objects
             && exact_settings(&self.settings).eq(exact_settings(&other.settings))
             && self.tables.iter().map(|(id, _)| id).eq(other.tables.iter().map(|(id, _)| id))
     }
@@ -164,6 +164,11 @@ fn read_tables(
     progress: &dyn Progress,
 ) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
     let mut plans: Vec<(CutRule, Bases)> = Vec::with_capacity(shapes.len());
+    let shapes: Vec<TableShape> = match (reference, policy) {
+        (Some(state), Rules::Keep) => shapes.iter().map(|shape| comparable(shape, state)).collect(),
+        _ => shapes.to_vec(),
+    };
+    let shapes = &shapes;
     for shape in shapes {
         let earlier = reference.and_then(|state| state.table(&shape.name));
         let rule = match earlier {
@@ -223,6 +228,14 @@ fn read_tables(
         tables.push(build::assemble(batch, shape, *rule, groups, bases)?);
     }
     Ok(tables)
+}
+
+/// Returns a shape as a state knows it that was taken when stored generated columns were not kept: it has them in its schema only.
+fn comparable(shape: &TableShape, state: &State) -> TableShape {
+    let (Some((_, manifest)), Some(table)) = (state.table(&shape.name), state.schema.table(&shape.name)) else { return shape.clone() };
+    let is_kept = |name: &str| manifest.columns.iter().any(|column| column.shape.name == name);
+    let was_there = |name: &str| table.columns.iter().any(|column| column.generated && column.name == name);
+    shape.clone().without_generated(&|name| is_kept(name) || !was_there(name))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

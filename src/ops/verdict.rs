@@ -330,7 +330,8 @@ fn table_losses(
     for (at, column) in pair.columns.iter().enumerate() {
         let Some(index) = column.before else { continue };
         let shape = &before.columns[index];
-        if shape.hidden {
+        // What was computed from other columns is no data of its own.
+        if shape.hidden || shape.generated {
             continue;
         }
         let name = Some(shape.name.as_str());

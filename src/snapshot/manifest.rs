@@ -7,7 +7,7 @@ use crate::rows::{ColumnShape, CutRule, TableShape};
 use crate::schema::Settings;
 
 /// The newest format version that this build reads, and the one that it writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// A snapshot, as `snapshots/<id>.json` holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 //! another class in a STRICT table. They exist where somebody edited the schema's text (`PRAGMA writable_schema`, which SQLite's own manual
 //! recommends for adding a NOT NULL constraint) after the rows were written.
 //!
-//! The same serves a table with a generated column that is computed by a function which is not there.
+//! The same serves a table with a generated column: stored values are written as they were, whatever this SQLite would compute, and a virtual
+//! column may need a function that is not there.
 //!
 //! To write such a row, the table gets a *relaxed* text for the time being: the same columns in the same places, the same keys and so
 //! the same indexes, but no types and no constraints. Nothing in the file depends on the rest.
@@ -11,7 +12,7 @@ use rusqlite::Connection;
 
 use super::quote;
 use super::read::State;
-use super::schema::{self, ColumnLine};
+use super::schema::{self, ColumnLine, VIRTUAL};
 use crate::rows::TableShape;
 use crate::value::Value;
 
@@ -93,18 +94,18 @@ fn is_number(text: &[u8]) -> bool {
     is_plain && std::str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok())
 }
 
-/// Writes the relaxed text of a table, without its virtual columns, which have no place in a row. None where a generated column is stored, or
-/// indexed: its expression stands nowhere but in the text itself.
+/// Writes the relaxed text of a table, with its stored generated columns as ordinary ones, and without its virtual ones, which have no place in
+/// a row. None where one of those is indexed: its expression stands nowhere but in the text itself.
 pub(super) fn relaxed_sql(state: &State<'_>, table: &str, without_rowid: bool) -> Result<Option<String>, rusqlite::Error> {
     let lines = schema::columns(state, table)?;
-    let (lines, generated): (Vec<ColumnLine>, Vec<ColumnLine>) = lines.into_iter().partition(|line| line.hidden == 0);
+    let (lines, generated): (Vec<ColumnLine>, Vec<ColumnLine>) = lines.into_iter().partition(|line| line.hidden != VIRTUAL);
     if !generated.is_empty() {
         let sql = "SELECT DISTINCT x.name FROM pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x WHERE x.key";
         let mut statement = state.connection.prepare(sql)?;
         let indexed: Vec<Option<String>> = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
         // An expression, or the condition of an index, may name any column.
         let has_expression = indexed.contains(&None) || schema::index_list(state, table)?.iter().any(|(.., is_partial)| *is_partial);
-        let is_in_the_way = |line: &ColumnLine| line.hidden != 2 || has_expression || indexed.contains(&Some(line.name.clone()));
+        let is_in_the_way = |line: &ColumnLine| has_expression || indexed.contains(&Some(line.name.clone()));
         if generated.iter().any(is_in_the_way) {
             return Ok(None);
         }

@@ -70,9 +70,23 @@ pub(super) fn virtual_module(sql: &str) -> Option<String> {
     Some(name_token(after_using)?.0.to_owned())
 }
 
+/// Skips white space and comments.
+fn skip_blanks(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start();
+        sql = if let Some(comment) = sql.strip_prefix("--") {
+            comment.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if let Some(comment) = sql.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, rest)| rest)
+        } else {
+            return sql;
+        };
+    }
+}
+
 /// Splits a name, quoted or bare, off the front of SQL.
 fn name_token(sql: &str) -> Option<(&str, &str)> {
-    let sql = sql.trim_start();
+    let sql = skip_blanks(sql);
     let close = match sql.chars().next()? {
         quote @ ('"' | '`' | '\'') => quote,
         '[' => ']',
@@ -91,6 +105,11 @@ fn name_token(sql: &str) -> Option<(&str, &str)> {
         at += 2;
     }
 }
+
+/// What `PRAGMA table_xinfo` says of a generated column that has no place in a row.
+pub(super) const VIRTUAL: i64 = 2;
+/// What it says of one that has.
+pub(super) const STORED: i64 = 3;
 
 /// One line of `PRAGMA table_xinfo`.
 pub(super) struct ColumnLine {
@@ -211,8 +230,8 @@ fn table(state: &State<'_>, line: &Line, listed: &[Listed], virtuals: &[String])
         TableKind::Ordinary
     };
     let columns = match &kind {
-        // A module that we do not have cannot describe its table.
-        TableKind::Virtual { .. } => self::columns(state, name).unwrap_or_default(),
+        // Only its module can say, which may not be there or may refuse, and a state must not depend on that.
+        TableKind::Virtual { .. } => Vec::new(),
         _ => self::columns(state, name)?,
     };
     let mut key: Vec<&ColumnLine> = columns.iter().filter(|column| column.key_position > 0).collect();
@@ -301,13 +320,15 @@ fn shape(state: &State<'_>, table: &str, without_rowid: bool, defaults: &mut Def
         declared_type: "INTEGER".to_owned(),
         default: "null".to_owned(),
         hidden: true,
+        generated: false,
     }));
-    for line in lines.iter().filter(|line| line.hidden == 0) {
+    for line in lines.iter().filter(|line| matches!(line.hidden, 0 | STORED)) {
         columns.push(ColumnShape {
             name: line.name.clone(),
             declared_type: line.declared_type.clone(),
             default: defaults.evaluate(&line.declared_type, line.default.as_deref()),
             hidden: false,
+            generated: line.hidden == STORED,
         });
     }
     let index = |name: &str| columns.iter().position(|column| !column.hidden && column.name == name);
@@ -427,6 +448,7 @@ mod tests {
     fn the_module_of_a_virtual_table_is_found() {
         assert_eq!(virtual_module("CREATE VIRTUAL TABLE \"using x\" USING fts5(a)").as_deref(), Some("fts5"));
         assert_eq!(virtual_module("create virtual table t using \"rtree\"(a,b,c)").as_deref(), Some("rtree"));
+        assert_eq!(virtual_module("CREATE/**/VIRTUAL TABLE t -- using fts3\n /* so */ USING fts5(a)").as_deref(), Some("fts5"));
         assert_eq!(virtual_module("CREATE TABLE virtual(a)"), None);
     }
 }

@@ -10,7 +10,7 @@ use super::text::{self, Encoding};
 use super::write::{has_no_pages, is_internal};
 use super::{quote, schema};
 use crate::engine::{EngineError, PatchTarget, RowSource};
-use crate::rows::TableShape;
+use crate::rows::{ColumnShape, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
 
@@ -173,18 +173,24 @@ impl PatchTarget for Script<'_> {
             let sets: Vec<String> = columns
                 .iter()
                 .zip(values)
+                .filter(|(column, _)| !shape.columns[**column].generated)
                 .map(|(&column, value)| format!("{}={}", quote(&shape.columns[column].name), literal_in(value, encoding)))
                 .collect();
+            if sets.is_empty() {
+                // Only what the database computes differs.
+                return String::new();
+            }
             format!("UPDATE OR ABORT {table} SET {} WHERE {};", sets.join(", "), condition(shape, locator, encoding))
         })
     }
 
     fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let names: Vec<String> = shape.columns.iter().map(|column| quote(&column.name)).collect();
+        let names: Vec<String> = shape.columns.iter().filter(|column| !column.generated).map(|column| quote(&column.name)).collect();
         let head = format!("INSERT OR ABORT INTO {}({}) VALUES(", quote(&shape.name), names.join(","));
         let encoding = self.encoding;
         self.rows(rows, |row| {
-            let values: Vec<String> = row.iter().map(|value| literal_in(value, encoding)).collect();
+            let written = row.iter().zip(&shape.columns).filter(|(_, column)| !column.generated);
+            let values: Vec<String> = written.map(|(value, _)| literal_in(value, encoding)).collect();
             format!("{head}{});", values.join(","))
         })
     }
@@ -254,13 +260,17 @@ impl PatchTarget for Script<'_> {
 }
 
 fn condition(shape: &TableShape, locator: &[Value], encoding: Encoding) -> String {
-    let parts: Vec<String> = shape
-        .locator
-        .iter()
-        .zip(locator)
-        .map(|(&column, value)| format!("{} IS {}", quote(&shape.columns[column].name), literal_in(value, encoding)))
-        .collect();
+    let part = |(&column, value): (&usize, &Value)| is_cell(&shape.columns[column], &literal_in(value, encoding));
+    let parts: Vec<String> = shape.locator.iter().zip(locator).map(part).collect();
     if parts.is_empty() { "0".to_owned() } else { parts.join(" AND ") }
+}
+
+/// Writes the condition that a column has exactly this value. A key's collation need not be its column's, by which SQLite compares here, and may
+/// take several keys for one: so the bytes are asked for too, where they can differ.
+pub(super) fn is_cell(column: &ColumnShape, value: &str) -> String {
+    let name = quote(&column.name);
+    let is_number = column.hidden || column.declared_type.eq_ignore_ascii_case("integer");
+    if is_number { format!("{name} IS {value}") } else { format!("({name} IS {value} AND {name} COLLATE BINARY IS {value})") }
 }
 
 fn text_literal(text: &str) -> String {

@@ -59,11 +59,23 @@ impl RowStatement<'_> {
         }
     }
 
-    fn sql(&self, raw: &[usize]) -> String {
+    fn sql(&self, form: &Form) -> String {
         match self {
-            Self::Insert(shape) => insert_sql(shape, raw),
-            Self::Update(shape, columns) => update_sql(shape, columns, raw),
-            Self::Delete(shape) => delete_sql(shape, raw),
+            Self::Insert(shape) => insert_sql(shape, form),
+            Self::Update(shape, columns) => update_sql(shape, columns, form),
+            Self::Delete(shape) => delete_sql(shape, form),
+        }
+    }
+
+    /// Tells which parameters the statement has.
+    fn has_parameter(&self, at: usize, form: &Form) -> bool {
+        let is_written = |column: usize| form.is_relaxed || !self.shape().columns.get(column).is_some_and(|column| column.generated);
+        match self {
+            Self::Insert(shape) => is_written(at) && !(at == 0 && is_too_wide(shape)),
+            Self::Update(shape, columns) => {
+                at.checked_sub(shape.locator.len()).is_none_or(|place| columns.get(place).is_some_and(|&column| is_written(column)))
+            }
+            Self::Delete(_) => true,
         }
     }
 
@@ -75,36 +87,49 @@ impl RowStatement<'_> {
         }
     }
 
-    /// Tells whether the table takes the values that are to be stored.
+    /// Tells whether the table takes the values that are to be stored, and keeps them as they are.
     fn fits(&self, fits: &Fits, row: &[Value]) -> bool {
+        let columns = &self.shape().columns;
+        let takes = |column: usize, value| !columns.get(column).is_some_and(|column| column.generated) && fits.takes(column, value);
         match self {
-            Self::Insert(_) => row.iter().enumerate().all(|(column, value)| fits.takes(column, value)),
+            Self::Insert(_) => row.iter().enumerate().all(|(column, value)| takes(column, value)),
             Self::Update(shape, columns) => {
-                columns.iter().zip(row.iter().skip(shape.locator.len())).all(|(&column, value)| fits.takes(column, value))
+                columns.iter().zip(row.iter().skip(shape.locator.len())).all(|(&column, value)| takes(column, value))
             }
             Self::Delete(_) => true,
         }
     }
 }
 
-/// Writes a parameter, counted from 0; `raw` are those that are bound as the bytes of a text. The plus takes the CAST's affinity away, which
-/// would have a key of no type compared as text.
-fn parameter(at: usize, raw: &[usize]) -> String {
-    if raw.contains(&at) { format!("+CAST(?{} AS TEXT)", at + 1) } else { format!("?{}", at + 1) }
+/// What decides the text of a row's statement besides its shape.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Form {
+    /// The parameters, counted from 0, that are bound as the bytes of a text.
+    raw: Vec<usize>,
+    /// Whether the table has its relaxed text, in which no column is generated.
+    is_relaxed: bool,
+}
+
+impl Form {
+    /// Writes a parameter. The plus takes the CAST's affinity away, which would have a key of no type compared as text.
+    fn parameter(&self, at: usize) -> String {
+        if self.raw.contains(&at) { format!("+CAST(?{} AS TEXT)", at + 1) } else { format!("?{}", at + 1) }
+    }
 }
 
 /// Writes the condition that finds a row by its locator cells, the first parameters.
-fn locator_clause(shape: &TableShape, raw: &[usize]) -> String {
-    let part = |(at, &column): (usize, &usize)| format!("{} IS {}", quote(&shape.columns[column].name), parameter(at, raw));
+fn locator_clause(shape: &TableShape, form: &Form) -> String {
+    let part = |(at, &column): (usize, &usize)| script::is_cell(&shape.columns[column], &form.parameter(at));
     let parts: Vec<String> = shape.locator.iter().enumerate().map(part).collect();
     if parts.is_empty() { "0".to_owned() } else { parts.join(" AND ") }
 }
 
 /// Writes the statement that inserts a complete row; with more columns than a statement takes, all but the row number.
-pub(super) fn insert_sql(shape: &TableShape, raw: &[usize]) -> String {
-    let skipped = usize::from(is_too_wide(shape));
-    let names: Vec<String> = shape.columns.iter().skip(skipped).map(|column| quote(&column.name)).collect();
-    let marks: Vec<String> = (skipped..shape.columns.len()).map(|at| parameter(at, raw)).collect();
+fn insert_sql(shape: &TableShape, form: &Form) -> String {
+    let statement = RowStatement::Insert(shape);
+    let columns: Vec<usize> = (0..shape.columns.len()).filter(|at| statement.has_parameter(*at, form)).collect();
+    let names: Vec<String> = columns.iter().map(|&column| quote(&shape.columns[column].name)).collect();
+    let marks: Vec<String> = columns.iter().map(|&column| form.parameter(column)).collect();
     format!("INSERT OR ABORT INTO main.{}({}) VALUES({})", quote(&shape.name), names.join(","), marks.join(","))
 }
 
@@ -112,15 +137,22 @@ fn is_too_wide(shape: &TableShape) -> bool {
     shape.columns.len() > RESULT_COLUMNS_MAX && shape.columns.first().is_some_and(|column| column.hidden)
 }
 
-pub(super) fn update_sql(shape: &TableShape, columns: &[usize], raw: &[usize]) -> String {
-    let first = shape.locator.len();
-    let set = |(at, &column): (usize, &usize)| format!("{}={}", quote(&shape.columns[column].name), parameter(first + at, raw));
-    let sets: Vec<String> = columns.iter().enumerate().map(set).collect();
-    format!("UPDATE OR ABORT main.{} SET {} WHERE {}", quote(&shape.name), sets.join(","), locator_clause(shape, raw))
+/// Writes the statement that sets columns of a row; with nothing to set, one that does nothing to it.
+fn update_sql(shape: &TableShape, columns: &[usize], form: &Form) -> String {
+    let (statement, first) = (RowStatement::Update(shape, columns), shape.locator.len());
+    let set = |(at, &column): (usize, &usize)| format!("{}={}", quote(&shape.columns[column].name), form.parameter(first + at));
+    let written = columns.iter().enumerate().filter(|(at, _)| statement.has_parameter(first + at, form));
+    let mut sets: Vec<String> = written.map(set).collect();
+    if sets.is_empty() {
+        // Only generated columns differ, and they cannot be set: the proof will tell.
+        let name = shape.columns.iter().find(|column| !column.generated).map(|column| quote(&column.name)).unwrap_or_default();
+        sets.push(format!("{name}={name}"));
+    }
+    format!("UPDATE OR ABORT main.{} SET {} WHERE {}", quote(&shape.name), sets.join(","), locator_clause(shape, form))
 }
 
-pub(super) fn delete_sql(shape: &TableShape, raw: &[usize]) -> String {
-    format!("DELETE FROM main.{} WHERE {}", quote(&shape.name), locator_clause(shape, raw))
+fn delete_sql(shape: &TableShape, form: &Form) -> String {
+    format!("DELETE FROM main.{} WHERE {}", quote(&shape.name), locator_clause(shape, form))
 }
 
 impl<'a> Patch<'a> {
@@ -151,8 +183,9 @@ impl<'a> Patch<'a> {
         let site = self.state.site;
         let fail = |error| site.explain(error, &doing);
         let fits = Fits::of(&self.state, shape).map_err(fail)?;
-        let mut may_relax = true;
-        let mut prepared: Option<(Vec<usize>, CachedStatement<'_>)> = None;
+        // What a relaxed text is for shows at the first row that needs it; whether there is one is asked once.
+        let mut may_relax = !self.is_relaxed(shape);
+        let mut prepared: Option<(Form, CachedStatement<'_>)> = None;
         let mut done = 0;
         for row in rows {
             let row = row.map_err(EngineError::Input)?;
@@ -163,29 +196,46 @@ impl<'a> Patch<'a> {
             }
             let is_raw = |value: &Value| encoding != Encoding::Utf8 && matches!(value, Value::Text(_));
             let raw: Vec<usize> = row.iter().enumerate().filter(|(_, value)| is_raw(value)).map(|(at, _)| at).collect();
-            let ready = match &mut prepared {
-                Some((for_raw, ready)) if *for_raw == raw => ready,
-                other => {
-                    *other = None;
-                    let ready = self.ready(statement, &raw)?;
-                    &mut other.insert((raw, ready)).1
+            let changed = loop {
+                let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
+                let ready = match &mut prepared {
+                    Some((for_form, ready)) if *for_form == form => ready,
+                    other => {
+                        *other = None;
+                        let ready = self.ready(statement, &raw)?;
+                        // Preparing may have relaxed the table.
+                        let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
+                        &mut other.insert((form, ready)).1
+                    }
+                };
+                let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
+                for (at, value) in row.iter().enumerate().filter(|(at, _)| statement.has_parameter(*at, &form)) {
+                    match value {
+                        Value::Text(text) if encoding != Encoding::Utf8 => {
+                            let stored = text::encode(text, encoding).ok_or_else(|| {
+                                EngineError::Unsupported(format!("{doing} failed: a text is no UTF-16, which is the database's encoding"))
+                            })?;
+                            ready.raw_bind_parameter(at + 1, stored).map_err(fail)?;
+                        }
+                        value => ready.raw_bind_parameter(at + 1, Bound(value)).map_err(fail)?,
+                    }
+                }
+                match ready.raw_execute() {
+                    Ok(changed) => break changed,
+                    // The table's own text may be what refuses the row: a virtual column that fails on it, say.
+                    Err(error) if may_relax && is_about_the_row(&error) => {
+                        may_relax = false;
+                        prepared = None;
+                        self.relax(shape)?;
+                        if !self.is_relaxed(shape) {
+                            return Err(fail(error));
+                        }
+                    }
+                    Err(error) => return Err(fail(error)),
                 }
             };
-            let is_split = matches!(statement, RowStatement::Insert(_)) && is_too_wide(shape);
-            for (at, value) in row.iter().enumerate().skip(usize::from(is_split)) {
-                match value {
-                    Value::Text(text) if encoding != Encoding::Utf8 => {
-                        let stored = text::encode(text, encoding).ok_or_else(|| {
-                            EngineError::Unsupported(format!("{doing} failed: a text is no UTF-16, which is the database's encoding"))
-                        })?;
-                        ready.raw_bind_parameter(at + 1, stored).map_err(fail)?;
-                    }
-                    value => ready.raw_bind_parameter(at + 1, Bound(value)).map_err(fail)?,
-                }
-            }
-            // What a statement needs for some rows only shows when it runs.
-            let mut changed = ready.raw_execute().map_err(fail)?;
-            if is_split {
+            let mut changed = changed;
+            if matches!(statement, RowStatement::Insert(_)) && is_too_wide(shape) {
                 let number = &shape.columns[0].name;
                 let sql = format!("UPDATE main.{} SET {}=?1 WHERE {}=?2", quote(&shape.name), quote(number), quote(number));
                 let mut renumber = connection.prepare_cached(&sql).map_err(fail)?;
@@ -205,11 +255,12 @@ impl<'a> Patch<'a> {
     /// Prepares a statement; where the table's own text asks for what is not there (a generated column's function), under its relaxed text.
     fn ready(&mut self, statement: &RowStatement<'_>, raw: &[usize]) -> Result<CachedStatement<'a>, EngineError> {
         let connection = self.state.connection;
-        let sql = statement.sql(raw);
+        let form = |is_relaxed| Form { raw: raw.to_vec(), is_relaxed };
+        let sql = statement.sql(&form(self.is_relaxed(statement.shape())));
         let prepared = match connection.prepare_cached(&sql) {
             Err(error) if needs::missing(&error).is_some() => {
                 self.relax(statement.shape())?;
-                connection.prepare_cached(&sql)
+                connection.prepare_cached(&statement.sql(&form(self.is_relaxed(statement.shape()))))
             }
             prepared => prepared,
         };
@@ -232,11 +283,15 @@ impl<'a> Patch<'a> {
         EngineError::Lacks(named.unwrap_or(unnamed))
     }
 
+    fn is_relaxed(&self, shape: &TableShape) -> bool {
+        self.relaxed.iter().any(|(name, _)| *name == shape.name)
+    }
+
     /// Gives a table the text that takes any row, until [`Patch::tighten`]; where there is none, the row is tried as it is.
     fn relax(&mut self, shape: &TableShape) -> Result<(), EngineError> {
         let doing = format!("making room for the rows of `{}`", shape.name);
         let fail = |error| self.state.explain(error, &doing);
-        if self.relaxed.iter().any(|(name, _)| *name == shape.name) {
+        if self.is_relaxed(shape) {
             return Ok(());
         }
         let without_rowid = schema::listed(&self.state).iter().any(|entry| entry.name == shape.name && entry.without_rowid);
@@ -418,6 +473,12 @@ impl Patch<'_> {
             Ok(())
         })
     }
+}
+
+/// Tells whether a statement failed for the row that it was to write, and not for the state of the file, the disk or a lock.
+fn is_about_the_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{ConstraintViolation, TypeMismatch, Unknown};
+    matches!(error.sqlite_error_code(), Some(ConstraintViolation | TypeMismatch | Unknown))
 }
 
 /// Tells whether an object is a line in `sqlite_schema` and nothing else.
