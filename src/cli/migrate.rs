@@ -370,7 +370,11 @@ fn hint(outcome: &Outcome, losses: &[&Loss], is_unchanged: bool) -> String {
         .map(|loss| format!("; if the loss is intended: `dbelay migrate --allow {} -- ...`", loss.allowance()));
     match outcome.result {
         OperationResult::RolledBack => format!("`dbelay diff pre failed` shows what it did{}", allow.unwrap_or_default()),
-        _ => "`dbelay diff pre live` shows what it did, `dbelay rollback` puts everything back".to_owned(),
+        _ => {
+            let help = outcome.rollback_error.as_ref().and_then(super::report::help);
+            let first = help.map_or_else(String::new, |help| format!("{help}; then "));
+            format!("{first}`dbelay rollback pre` puts everything back, `dbelay diff pre live` shows what the command did")
+        }
     }
 }
 

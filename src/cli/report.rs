@@ -217,6 +217,11 @@ fn classify(error: &anyhow::Error) -> ErrorKind {
     error.chain().find_map(|cause| look_up(cause).map(|(kind, _)| kind)).unwrap_or(ErrorKind::Failed)
 }
 
+/// Says what helps against an error of a verb.
+pub fn help(error: &OpError) -> Option<&'static str> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| cause.source()).find_map(|cause| look_up(cause)?.1)
+}
+
 /// Finds the kind of an error, and what helps against it.
 fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Option<&'static str>)> {
     if let Some(error) = cause.downcast_ref::<OpError>() {

@@ -181,7 +181,7 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
             json!({ "result": "recreated", "operation": word, "target": target, "written": written })
         }
         Done::RolledBack(done) if done.plan.is_empty() => {
-            cx.output.say(format_args!("nothing to do: {subject} equal to {name}{}", project::id(&target)));
+            cx.output.say(format_args!("nothing to do: {subject} equal to {name}{}{}", project::id(&target), but_for(&done.plan)));
             for limit in &done.plan.limits {
                 cx.output.note(limit);
             }
@@ -189,8 +189,9 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
         }
         Done::RolledBack(done) => {
             cx.output.say(format_args!(
-                "{GOOD}done{GOOD:#}: {subject} equal to {name}{}, verified ({})",
+                "{GOOD}done{GOOD:#}: {subject} equal to {name}{}{}, verified ({})",
                 project::id(&target),
+                but_for(&done.plan),
                 rows(&done.written)
             ));
             for limit in &done.plan.limits {
@@ -211,6 +212,11 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
         cx.output.json(&document)?;
     }
     Ok(())
+}
+
+/// Says that something remains different which a rollback cannot restore.
+fn but_for(plan: &Plan) -> &'static str {
+    if plan.limits.is_empty() { "" } else { " but for what the file was made with" }
 }
 
 /// Says what a rollback is about, with its verb.

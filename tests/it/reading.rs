@@ -573,3 +573,19 @@ fn an_unreadable_database_is_said_so() {
     as_nobody(&sandbox, &["snapshot"]).exits(2).says(&["app.db", "ermission denied"]);
     std::fs::set_permissions(sandbox.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn an_index_whose_keys_another_sqlite_computed_is_named_before_a_migration() {
+    let sandbox = Sandbox::new();
+    // The application's own `lower`, as those have that load an ICU.
+    let connection = sandbox.connect();
+    let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8
+        | rusqlite::functions::FunctionFlags::SQLITE_DETERMINISTIC
+        | rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("lower", 1, flags, |context| Ok(context.get::<String>(0)?.to_lowercase())).unwrap();
+    connection
+        .execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, x); CREATE INDEX tl ON t(lower(x)); INSERT INTO t(x) VALUES('É'),('a')")
+        .unwrap();
+    drop(connection);
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(0).says(&["index `tl` of `t` holds other keys than this SQLite computes"]);
+}

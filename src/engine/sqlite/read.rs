@@ -177,6 +177,31 @@ impl<'a> State<'a> {
         Ok(findings)
     }
 
+    /// Looks into the indexes whose keys are computed: another version of SQLite, or other functions of the application, may have computed other
+    /// keys than this one does, and then finds its rows by them.
+    fn computed_indexes(&self) -> Result<Vec<Finding>, EngineError> {
+        let sql = "SELECT DISTINCT l.name, s.tbl_name FROM main.sqlite_schema AS s, pragma_index_list(s.tbl_name, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x \
+                   WHERE s.type='index' AND s.sql IS NOT NULL AND l.name=s.name AND (l.partial OR x.cid=-2)";
+        let run = |sql: &str| -> Result<Vec<(String, String)>, rusqlite::Error> {
+            self.connection.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let indexes = run(sql).map_err(|error| self.explain(error, "listing the indexes"))?;
+        let mut findings = Vec::new();
+        for (index, table) in indexes {
+            let check = format!("SELECT integrity_check, '' FROM pragma_integrity_check({})", quote(&table));
+            // What cannot be computed at all is told as an obstacle.
+            let Ok(lines) = run(&check) else { continue };
+            let differing = lines.iter().filter(|(line, _)| line.ends_with(&format!("missing from index {index}"))).count() as u64;
+            if differing > 0 {
+                let message = format!(
+                    "index `{index}` of `{table}` holds other keys than this SQLite computes (another version did, or the application's own functions): after a rollback of `{table}`, `REINDEX` it there"
+                );
+                findings.push(Finding { check: "index".into(), table: Some(table), message, count: differing });
+            }
+        }
+        Ok(findings)
+    }
+
     fn foreign_key_check(&self) -> Result<Vec<Finding>, EngineError> {
         let run = || -> Result<Vec<(String, String)>, rusqlite::Error> {
             let mut statement = self.connection.prepare("PRAGMA main.foreign_key_check")?;
@@ -316,6 +341,7 @@ impl ReadTransaction for State<'_> {
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
         let mut findings = self.quick_check()?;
+        findings.extend(self.computed_indexes()?);
         findings.extend(self.foreign_key_check()?);
         Ok(findings)
     }
