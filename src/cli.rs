@@ -67,7 +67,7 @@ Examples:
 
 Exit codes:
   0 done, 1 found something, 2 usage or configuration, 3 failed and the database is unchanged,
-  4 the migration was rolled back, 5 the migration failed and was not rolled back,
+  4 the migration failed or lost data and the database is as it was, 5 the migration failed and was not rolled back,
   10 no store, 11 locked by another, 12 wrong key, 130 interrupted";
 
 /// What every command takes.

@@ -279,7 +279,7 @@ fn summary(cx: &Context, schema: &SchemaDiff, verdict: &Verdict) -> Result<(), C
             let touched = text::columns_touched(&change.pair, &change.counts);
             let columns = if touched.is_empty() { String::new() } else { format!("({})", touched.join(", ")) };
             let note = if change.is_ledger { "the migration tool's ledger".to_owned() } else { columns };
-            table.line(anstyle::Style::new(), [text::title(&change.pair), text::sentence(&change.counts), note]);
+            table.line(anstyle::Style::new(), [text::title(&change.pair), text::sentence(&change.pair, &change.counts), note]);
         }
         let mut lines = Vec::new();
         table.write("  ", &mut lines)?;
@@ -364,10 +364,10 @@ fn hint(outcome: &Outcome, losses: &[&Loss], is_unchanged: bool) -> String {
     if is_unchanged {
         return "what the command said is above; nothing has to be undone".to_owned();
     }
-    let allow = losses
-        .first()
-        .filter(|_| outcome.end.is_success())
-        .map(|loss| format!("; if the loss is intended: `dbelay migrate --allow {} -- ...`", loss.allowance()));
+    let mut allowances: Vec<String> = losses.iter().map(|loss| format!("--allow {}", loss.allowance())).collect();
+    allowances.dedup();
+    let allow = (outcome.end.is_success() && !allowances.is_empty())
+        .then(|| format!("; if the loss is intended: `dbelay migrate {} -- ...`", allowances.join(" ")));
     match outcome.result {
         OperationResult::RolledBack => format!("`dbelay diff pre failed` shows what it did{}", allow.unwrap_or_default()),
         _ => {

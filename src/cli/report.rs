@@ -6,7 +6,7 @@
 //! | 1 | found something: differences with `--exit-code`, drift, check findings, damage that `fsck` was asked for |
 //! | 2 | usage or configuration |
 //! | 3 | failed, the database is unchanged |
-//! | 4 | the migration failed or was stopped by a guard, and was rolled back, verified |
+//! | 4 | the migration failed or was stopped by a guard; the database is as it was before, because it was rolled back or never changed, verified |
 //! | 5 | the migration failed or lost data, and the database was **not** rolled back |
 //! | 10 | no store |
 //! | 11 | locked by another |

@@ -165,7 +165,7 @@ impl Renderer for Text {
             Detail::Stat => {
                 let touched = columns_touched(pair, counts);
                 let columns = if touched.is_empty() { String::new() } else { format!("({})", touched.join(", ")) };
-                self.stat.push([title(pair), sentence(counts), columns]);
+                self.stat.push([title(pair), sentence(pair, counts), columns]);
             }
             Detail::Rows => {
                 let total = counts.added + counts.removed + counts.changed;
@@ -173,7 +173,7 @@ impl Renderer for Text {
                     out.push_str(&format!("  … and {} more\n", number(total - end.shown)));
                 }
                 let dim = self.theme.dim;
-                out.push_str(&format!("  {dim}{}{dim:#}\n", sentence(counts)));
+                out.push_str(&format!("  {dim}{}{dim:#}\n", sentence(pair, counts)));
             }
         }
     }
@@ -209,11 +209,15 @@ pub fn title(pair: &TablePair) -> String {
 }
 
 /// Says how many rows changed: `3 added, 1 removed`.
-pub fn sentence(counts: &RowCounts) -> String {
+pub fn sentence(pair: &TablePair, counts: &RowCounts) -> String {
     let parts = [(counts.added, "added"), (counts.removed, "removed"), (counts.changed, "changed"), (counts.renumbered, "renumbered")];
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{} {word}", number(*count))).collect();
-    if parts.is_empty() { "no rows".to_owned() } else { parts.join(", ") }
+    match pair.fate() {
+        _ if !parts.is_empty() => parts.join(", "),
+        TableFate::Added | TableFate::Removed => "no rows".to_owned(),
+        TableFate::Kept | TableFate::Renamed => "every row as before".to_owned(),
+    }
 }
 
 /// Names the columns in which rows differ, as they are called after.
