@@ -20,7 +20,8 @@
 //!
 //! ## Schema object
 //! The JSON of [`crate::schema::Schema`]: `objects` `[{"kind","name","table","sql"}]` in creation order with the DDL byte for byte (`sql`
-//! is null for what the engine made by itself), then `tables` and `indexes` in neutral terms.
+//! is null for what the engine made by itself; a byte that is no part of UTF-8 is the character U+10FF80 for 0x80 and so on, and those
+//! characters themselves are written byte by byte in the same way), then `tables` and `indexes` in neutral terms.
 //!
 //! ## Table manifest (an object)
 //! | field | value |

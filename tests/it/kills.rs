@@ -37,51 +37,66 @@ fn kill_somewhere(sandbox: &Sandbox, arguments: &[&str], random: &mut Random, wh
     true
 }
 
+/// After how many kills a new project is begun: commands slow down with the snapshots that they leave.
+const PROJECT_KILLS: u64 = 50;
+
 #[test]
 fn killed_at_any_moment_the_database_is_before_or_after() {
-    let (kills, seed) = (number("DBELAY_TEST_KILLS", 4), number("DBELAY_TEST_SEED", 1));
+    let (kills, mut seed) = (number("DBELAY_TEST_KILLS", 4), number("DBELAY_TEST_SEED", 1));
     for mode in ["delete", "wal"] {
-        let sandbox = Sandbox::with(&format!("PRAGMA journal_mode={mode}; {BASE}"));
-        std::fs::write(sandbox.path("up.sql"), CHANGE).unwrap();
-        let a = oracle::dump(&sandbox.db());
-        sandbox.dbelay(&["snapshot", "--tag", "a"]).exits(0);
-        sandbox.sql(CHANGE);
-        let b = oracle::dump(&sandbox.db());
-        sandbox.dbelay(&["snapshot", "--tag", "b"]).exits(0);
-        let program = env!("CARGO_BIN_EXE_dbelay");
-        let migrate = ["migrate", "--allow", "t", "--allow", "k", "--", program, "--db", "app.db", "demo-apply", "up.sql"];
-        for (name, from, arguments) in [
-            ("rollback", "b", &["rollback", "a"][..]),
-            ("undo", "b", &["undo"]),
-            ("migrate", "a", &migrate),
-            ("snapshot", "a", &["snapshot"]),
-        ] {
-            let mut random = Random::new(seed);
-            let (mut whole, mut killed) = (Duration::from_millis(200), 0);
-            for _ in 0..kills {
-                sandbox.dbelay(&["rollback", if name == "undo" { "a" } else { from }]).exits(0);
-                if name == "undo" {
-                    // Leaves something to undo: the way from b to a.
-                    sandbox.dbelay(&["rollback", "b"]).exits(0);
-                }
-                if name == "snapshot" {
-                    sandbox.sql("UPDATE t SET x='other '||id WHERE id%7=0");
-                }
-                let before = oracle::dump(&sandbox.db());
-                killed += u32::from(kill_somewhere(&sandbox, arguments, &mut random, &mut whole));
-                sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
-                let now = oracle::dump(&sandbox.db());
-                assert!(now == before || (name != "snapshot" && (now == a || now == b)), "{mode}, {name}: neither before nor after");
-                // The next command knows: what is as before or as intended is settled, what is neither must be decided.
-                let next = sandbox.dbelay(&["migrate", "--", "true"]);
-                assert!(next.code == 0 || (next.code == 3 && next.stderr.contains("was interrupted") && now == b), "{}", next.stderr);
-                if name == "migrate" && now == b && next.code == 3 {
-                    sandbox.dbelay(&["rollback", "pre"]).exits(0);
-                    assert!(oracle::dump(&sandbox.db()) == a, "{mode}, {name}: not rolled back");
-                }
-                assert_eq!(sandbox.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+        for name in ["rollback", "undo", "migrate", "snapshot"] {
+            let (mut killed, mut left) = (0, kills);
+            while left > 0 {
+                let now = left.min(PROJECT_KILLS);
+                killed += kill_often(mode, name, now, seed);
+                (left, seed) = (left - now, seed + 1);
             }
-            println!("{mode}, {name}: killed {killed} of {kills} times, of about {whole:?}");
+            println!("{mode}, {name}: killed {killed} of {kills} times before the end");
         }
     }
+}
+
+/// Kills one command again and again in a project of its own; returns how often it was not done yet.
+fn kill_often(mode: &str, name: &str, kills: u64, seed: u64) -> u64 {
+    let sandbox = Sandbox::with(&format!("PRAGMA journal_mode={mode}; {BASE}"));
+    std::fs::write(sandbox.path("up.sql"), CHANGE).unwrap();
+    let a = oracle::dump(&sandbox.db());
+    sandbox.dbelay(&["snapshot", "--tag", "a"]).exits(0);
+    sandbox.sql(CHANGE);
+    let b = oracle::dump(&sandbox.db());
+    sandbox.dbelay(&["snapshot", "--tag", "b"]).exits(0);
+    let program = env!("CARGO_BIN_EXE_dbelay");
+    let migrate = ["migrate", "--allow", "t", "--allow", "k", "--", program, "--db", "app.db", "demo-apply", "up.sql"];
+    let arguments: &[&str] = match name {
+        "rollback" => &["rollback", "a"],
+        "migrate" => &migrate,
+        other => &[other],
+    };
+    let mut random = Random::new(seed);
+    let (mut whole, mut killed) = (Duration::from_millis(100), 0);
+    for _ in 0..kills {
+        // What there is to do: back from b to a, or from a to b.
+        sandbox.dbelay(&["rollback", if name == "rollback" { "b" } else { "a" }]).exits(0);
+        if name == "undo" {
+            sandbox.dbelay(&["rollback", "b"]).exits(0);
+        }
+        if name == "snapshot" {
+            sandbox.sql("UPDATE t SET x='other '||id WHERE id%7=0");
+        }
+        let before = oracle::dump(&sandbox.db());
+        killed += u64::from(kill_somewhere(&sandbox, arguments, &mut random, &mut whole));
+        sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
+        let now = oracle::dump(&sandbox.db());
+        assert!(now == before || (name != "snapshot" && (now == a || now == b)), "{mode}, {name}: neither before nor after");
+        // The next command knows: what is as before or as intended is settled, what is neither must be decided.
+        let next = sandbox.dbelay(&["migrate", "--", "true"]);
+        assert!(next.code == 0 || (next.code == 3 && next.stderr.contains("was interrupted") && now == b), "{}", next.stderr);
+        if next.code == 3 {
+            assert!(name == "migrate", "{mode}, {name}: {}", next.stderr);
+            sandbox.dbelay(&["rollback", "pre"]).exits(0);
+            assert!(oracle::dump(&sandbox.db()) == a, "{mode}, {name}: not rolled back");
+        }
+        assert_eq!(sandbox.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+    }
+    killed
 }

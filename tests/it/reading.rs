@@ -424,6 +424,15 @@ fn a_schema_with_scars_comes_back() {
 }
 
 #[test]
+fn ddl_in_another_encoding_keeps_its_bytes() {
+    let build = "CREATE TABLE t(x DEFAULT 'caf?', y CHECK(y <> '?')); CREATE INDEX i ON t(x) WHERE x <> '?'; CREATE VIEW v AS SELECT 'caf?' FROM t;
+         INSERT INTO t VALUES(1,2); PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql=CAST(replace(CAST(sql AS BLOB), '?', x'e9') AS TEXT);
+         PRAGMA writable_schema=RESET";
+    check_sql("latin1", build, "DROP VIEW v; DROP INDEX i; UPDATE t SET x=5");
+    check_sql("latin1", build, "DROP TABLE t; DROP VIEW v");
+}
+
+#[test]
 fn temporary_and_attached_databases_are_said_to_be_out_of_scope() {
     let sandbox = Sandbox::new();
     sandbox.run(&["snapshot", "--help"]).exits(0).prints(&["TEMP tables", "attaches"]);

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row};
 
 use super::quote;
 use super::read::State;
+use super::text::ddl_text;
 use crate::engine::EngineError;
 use crate::rows::{ColumnShape, TableShape};
 use crate::schema::{Column, ForeignKey, Index, ObjectKind, Schema, SchemaObject, Table, TableKind};
@@ -41,6 +42,10 @@ fn line(row: &Row<'_>) -> Result<Line, EngineError> {
             _ => Err(EngineError::Damaged("a line of `sqlite_schema` is not text".to_owned())),
         }
     };
+    let ddl = match row.get_ref(4) {
+        Ok(ValueRef::Text(bytes)) => Some(ddl_text(bytes)),
+        _ => text(4)?,
+    };
     let required = |column: usize| Ok(text(column)?.unwrap_or_default());
     let kind = match required(1)?.as_str() {
         "table" => ObjectKind::Table,
@@ -49,7 +54,7 @@ fn line(row: &Row<'_>) -> Result<Line, EngineError> {
         "trigger" => ObjectKind::Trigger,
         other => return Err(EngineError::Unsupported(format!("`sqlite_schema` holds an object of the unknown type `{other}`"))),
     };
-    let object = SchemaObject { kind, name: required(2)?, table: required(3)?, sql: text(4)? };
+    let object = SchemaObject { kind, name: required(2)?, table: required(3)?, sql: ddl };
     let has_pages = row.get::<_, Option<i64>>(5).ok().flatten().is_some_and(|page| page > 0);
     Ok(Line { rowid: row.get(0).unwrap_or(0), object, has_pages })
 }

@@ -74,11 +74,13 @@ impl<'a> Script<'a> {
         let end = if sql.rsplit('\n').next().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
         self.line(&format!("{sql}{end}"))?;
         let heads = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "];
-        let is_kept = heads.iter().any(|head| sql.strip_prefix(head).is_some_and(|rest| !rest.starts_with(char::is_whitespace)));
+        let is_plain = text::ddl_bytes(sql) == sql.as_bytes();
+        let is_kept =
+            is_plain && heads.iter().any(|head| sql.strip_prefix(head).is_some_and(|rest| !rest.starts_with(char::is_whitespace)));
         if is_kept && end == ";" {
             return Ok(());
         }
-        let (text, kind, name) = (text_literal(sql), object.kind.word(), text_literal(&object.name));
+        let (text, kind, name) = (ddl_literal(sql), object.kind.word(), text_literal(&object.name));
         self.edit(&format!("UPDATE sqlite_schema SET sql={text} WHERE type='{kind}' AND name={name};"))
     }
 
@@ -90,7 +92,7 @@ impl<'a> Script<'a> {
     }
 
     fn rename_line(&mut self, from: &str, to: &str, sql: &str) -> Result<(), EngineError> {
-        let (from, to_text, sql) = (text_literal(from), text_literal(to), text_literal(sql));
+        let (from, to_text, sql) = (text_literal(from), text_literal(to), ddl_literal(sql));
         self.edit(&format!("UPDATE sqlite_schema SET name={to_text}, tbl_name={to_text}, sql={sql} WHERE type='table' AND name={from};"))
     }
 
@@ -216,7 +218,7 @@ impl PatchTarget for Script<'_> {
                         object.kind.word(),
                         text_literal(&object.name),
                         text_literal(&object.table),
-                        text_literal(sql)
+                        ddl_literal(sql)
                     ));
                     late.push(object.clone());
                 }
@@ -275,6 +277,10 @@ pub(super) fn is_cell(column: &ColumnShape, value: &str) -> String {
 
 fn text_literal(text: &str) -> String {
     literal(&Value::Text(text.as_bytes().to_vec()))
+}
+
+fn ddl_literal(sql: &str) -> String {
+    literal(&Value::Text(text::ddl_bytes(sql)))
 }
 
 /// The most NULs in a text that is written in parts.

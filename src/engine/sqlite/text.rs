@@ -1,4 +1,4 @@
-//! Text of a database whose encoding is UTF-16.
+//! Text that is no UTF-8: of a database whose encoding is UTF-16, and of DDL that somebody wrote in another encoding.
 //!
 //! SQLite converts between UTF-8 and UTF-16 by itself, but not without loss: an unpaired surrogate swallows the unit that follows it, and
 //! U+FFFE and U+FFFF become U+FFFD (`READ_UTF8` and `READ_UTF16LE` in SQLite's `utf.c`). So nothing is left to it: text comes out of
@@ -6,6 +6,41 @@
 //!
 //! Units that are no UTF-16 become WTF-8 (<https://simonsapin.github.io/wtf-8/>): an unpaired surrogate is written in three bytes as if it were
 //! a character. These are no UTF-8, and so are kept like any text that is none.
+
+/// The first of 128 characters of a private use area that stand for the bytes 0x80 to 0xff in [`ddl_text`].
+const BYTE_80: u32 = 0x10_ff80;
+
+/// Writes DDL as text, whatever its bytes: one that is no part of UTF-8 becomes a character of its own, U+10FF80 for 0x80 and so on. Those
+/// characters themselves, which nobody uses, are written byte by byte.
+pub fn ddl_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let push_bytes = |text: &mut String, bytes: &[u8]| {
+        text.extend(bytes.iter().filter_map(|byte| char::from_u32(BYTE_80 + u32::from(byte & 0x7f))));
+    };
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            if u32::from(letter) >= BYTE_80 {
+                push_bytes(&mut text, letter.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                text.push(letter);
+            }
+        }
+        push_bytes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+/// Returns the bytes of DDL that [`ddl_text`] wrote as text.
+pub fn ddl_bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for letter in text.chars() {
+        match u32::from(letter).checked_sub(BYTE_80).and_then(|low| u8::try_from(low).ok()) {
+            Some(low) => bytes.push(0x80 | low),
+            None => bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
 
 /// How a database stores text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +112,16 @@ fn bytes(unit: u16, encoding: Encoding) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ddl_of_any_bytes_comes_back() {
+        for bytes in
+            [&b"CREATE TABLE t(x) -- caf\xe9"[..], "grün \u{10ffe9} \u{10ffff}".as_bytes(), &[0xf4, 0x8f, 0xbf], &[0xff, 0x80, b'a', 0xc3]]
+        {
+            assert_eq!(ddl_bytes(&ddl_text(bytes)), bytes);
+        }
+        assert_eq!(ddl_text("plain grün 😀".as_bytes()), "plain grün 😀");
+    }
 
     #[test]
     fn every_sequence_of_units_comes_back() {

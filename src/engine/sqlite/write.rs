@@ -28,6 +28,21 @@ pub(super) struct Patch<'a> {
 /// A value as SQLite takes it: text by its bytes, whatever they are.
 pub(super) struct Bound<'a>(pub(super) &'a Value);
 
+/// The text of an object as SQLite takes it: by its bytes, whatever they are.
+struct Ddl(Option<Vec<u8>>);
+
+impl Ddl {
+    fn of(sql: Option<&str>) -> Self {
+        Self(sql.map(text::ddl_bytes))
+    }
+}
+
+impl ToSql for Ddl {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.0.as_deref().map_or(ValueRef::Null, ValueRef::Text)))
+    }
+}
+
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
@@ -313,7 +328,9 @@ impl<'a> Patch<'a> {
 
     fn set_text(&self, doing: &str, table: &str, sql: Option<&str>) -> Result<(), EngineError> {
         self.edit_schema(doing, |connection| {
-            connection.execute("UPDATE main.sqlite_schema SET sql=?1 WHERE type='table' AND name=?2", params![sql, table]).map(drop)
+            connection
+                .execute("UPDATE main.sqlite_schema SET sql=?1 WHERE type='table' AND name=?2", params![Ddl::of(sql), table])
+                .map(drop)
         })
     }
 }
@@ -357,8 +374,11 @@ impl PatchTarget for Patch<'_> {
             .filter(|object| object.kind == ObjectKind::Table && !has_no_pages(object))
             .partition(|object| is_internal(&object.name));
         for object in own {
-            let created = needs::create(self.state.connection, object.sql.as_deref().unwrap_or_default());
-            created.map_err(|error| self.state.explain(error, &format!("creating table `{}`", object.name)))?;
+            let (sql, doing) = (object.sql.as_deref().unwrap_or_default(), format!("creating table `{}`", object.name));
+            needs::create(self.state.connection, sql).map_err(|error| self.state.explain(error, &doing))?;
+            if text::ddl_bytes(sql) != sql.as_bytes() {
+                self.set_text(&doing, &object.name, Some(sql))?;
+            }
         }
         for object in internal {
             let sql = object.sql.as_deref().unwrap_or_default();
@@ -371,7 +391,7 @@ impl PatchTarget for Patch<'_> {
             self.execute(&script::spare_sql(sql), &doing)?;
             self.edit_schema(&doing, |connection| {
                 let edit = "UPDATE main.sqlite_schema SET name=?1, tbl_name=?1, sql=?2 WHERE type='table' AND name=?3";
-                connection.execute(edit, params![object.name, sql, spare]).map(drop)
+                connection.execute(edit, params![object.name, Ddl::of(Some(sql)), spare]).map(drop)
             })?;
         }
         Ok(())
@@ -415,7 +435,7 @@ impl PatchTarget for Patch<'_> {
                 let sql = "INSERT INTO main.sqlite_schema(type,name,tbl_name,rootpage,sql) VALUES(?,?,?,0,?)";
                 let mut statement = connection.prepare(sql)?;
                 for object in without_pages {
-                    statement.execute(params![object.kind.word(), object.name, object.table, object.sql])?;
+                    statement.execute(params![object.kind.word(), object.name, object.table, Ddl::of(object.sql.as_deref())])?;
                 }
                 Ok(())
             })?;
@@ -456,7 +476,7 @@ impl Patch<'_> {
             for object in &target.objects {
                 let line = present.iter().find(|line| line.object.kind == object.kind && line.object.name == object.name);
                 if line.is_some_and(|line| line.object.sql != object.sql) {
-                    text.execute(params![object.sql, object.kind.word(), object.name])?;
+                    text.execute(params![Ddl::of(object.sql.as_deref()), object.kind.word(), object.name])?;
                 }
             }
             if is_reordered {
