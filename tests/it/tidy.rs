@@ -111,3 +111,25 @@ fn every_file_says_what_it_is_for() {
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("//!"), "{} does not start with `//!`", path.display());
     }
 }
+
+#[test]
+fn every_test_that_the_checklist_names_is_there() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let checklist = std::fs::read_to_string(folder.join("tests/CHECKLIST.md")).unwrap();
+    let code: String = [folder.join("tests/it"), root()]
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let names = checklist.split('`').skip(1).step_by(2).filter(|word| {
+        word.matches('_').count() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    });
+    let (mut count, mut missing) = (0, Vec::new());
+    for name in names {
+        count += 1;
+        if !code.contains(&format!("fn {name}()")) {
+            missing.push(name);
+        }
+    }
+    assert!(count > 50 && missing.is_empty(), "of {count}: {missing:#?}");
+}
