@@ -185,6 +185,22 @@ fn a_row_that_a_virtual_column_fails_on_comes_back() {
 }
 
 #[test]
+fn an_index_that_has_all_columns_changes_no_order() {
+    let sandbox = Sandbox::with(
+        "CREATE TABLE t(id BLOB NOT NULL PRIMARY KEY, c) WITHOUT ROWID; INSERT INTO t VALUES(5,'a'),(3,'b'),(9,'0'),(x'00',1)",
+    );
+    let manifest = || sandbox.dbelay(&["show", "HEAD", "--json"]).exits(0).json()["tables"][0]["manifest"].clone();
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    let before = manifest();
+    sandbox.sql("CREATE INDEX i ON t(c)");
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    assert_eq!(manifest(), before);
+    sandbox.sql("INSERT INTO t VALUES(4,'00'); ANALYZE");
+    sandbox.dbelay(&["rollback", "good"]).exits(0);
+    sandbox.dbelay(&["diff", "good", "--exit-code"]).exits(0);
+}
+
+#[test]
 fn a_key_whose_collation_is_not_its_columns_finds_one_row() {
     check_sql(
         "key collation",

@@ -10,7 +10,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Null;
 
 use super::read::State;
-use super::write::{Patch, has_no_pages, is_internal};
+use super::write::{Patch, RowError, has_no_pages, is_internal};
 use super::{Site, prepare, quote};
 use crate::engine::{EngineError, Obstacle, PatchTarget};
 use crate::rows::TableShape;
@@ -44,7 +44,7 @@ pub(super) fn obstacles(site: &Site, target: &Schema, shapes: &[TableShape]) -> 
             }
             continue;
         }
-        if let Err(EngineError::Lacks(obstacle)) = patch.try_insert(shape) {
+        if let Err(RowError::Other(EngineError::Lacks(obstacle))) = patch.try_insert(shape) {
             meet(&shape.name, name, obstacle.missing);
         }
         patch.tighten()?;

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::text::{self, Encoding};
 use super::{Site, needs, quote, schema};
@@ -78,6 +78,7 @@ impl<'a> State<'a> {
         builder: &mut GroupBuilder,
         each: &mut dyn FnMut(Option<RowGroup>) -> ControlFlow<()>,
     ) -> Result<(), rusqlite::Error> {
+        let way = self.own_order(shape)?;
         let is_utf8 = self.encoding == Encoding::Utf8;
         let at_once = if is_utf8 { RESULT_COLUMNS_MAX } else { RESULT_COLUMNS_MAX / 2 };
         let mut statements = Vec::new();
@@ -91,7 +92,7 @@ impl<'a> State<'a> {
                 }
             };
             let columns: Vec<String> = columns.iter().map(|shape| column(&shape.name)).collect();
-            let sql = format!("SELECT {} FROM main.{} AS t NOT INDEXED {tail}", columns.join(","), quote(&shape.name));
+            let sql = format!("SELECT {} FROM main.{} AS t {way} {tail}", columns.join(","), quote(&shape.name));
             statements.push(self.connection.prepare(&sql)?);
         }
         let mut order = Order::default();
@@ -132,6 +133,19 @@ impl<'a> State<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// Says in SQL that a table is to be scanned in its own order. `NOT INDEXED` says so of a table with row numbers only: of one without,
+    /// SQLite may still scan any index that has all columns.
+    fn own_order(&self, shape: &TableShape) -> Result<String, rusqlite::Error> {
+        let has_row_number = shape.locator.is_empty() || shape.columns.first().is_some_and(|column| column.hidden);
+        let sql = "SELECT name FROM pragma_index_list(?1, 'main') WHERE origin='pk'";
+        let key: Option<String> = match has_row_number {
+            true => None,
+            // A key that is the row number itself has no index.
+            false => self.connection.prepare_cached(sql)?.query_row([&shape.name], |row| row.get(0)).optional()?,
+        };
+        Ok(key.map_or_else(|| "NOT INDEXED".to_owned(), |name| format!("INDEXED BY {}", quote(&name))))
     }
 
     /// Checks the structure of the whole file; where something that the schema needs is not there, table by table, and tells which tables

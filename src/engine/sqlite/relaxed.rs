@@ -5,8 +5,12 @@
 //! The same serves a table with a generated column: stored values are written as they were, whatever this SQLite would compute, and a virtual
 //! column may need a function that is not there.
 //!
-//! To write such a row, the table gets a *relaxed* text for the time being: the same columns in the same places, the same keys and so
-//! the same indexes, but no types and no constraints. Nothing in the file depends on the rest.
+//! To write such a row, the table gets a *relaxed* text for the time being: the same columns in the same places with their affinities, defaults
+//! and collations, the same keys and so the same indexes, but no constraints. What the rest of the file depends on stays: an index may compare
+//! columns, and a row that is older than a column reads its default. Only for values of another class does a column's type go too, and only
+//! where no expression or condition of an index names the column, whose result could change.
+
+use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
@@ -27,6 +31,22 @@ enum Affinity {
 }
 
 impl Affinity {
+    fn of_column(line: &ColumnLine, is_strict: bool) -> Self {
+        // Elsewhere a type of this name would be NUMERIC.
+        if is_strict && line.declared_type.eq_ignore_ascii_case("any") { Self::None } else { Self::of(&line.declared_type) }
+    }
+
+    /// A type that has this affinity, and never makes a key the row number.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Text => " TEXT",
+            Self::Integer => " INT",
+            Self::Real => " REAL",
+            Self::Numeric => " NUMERIC",
+            Self::None => " BLOB",
+        }
+    }
+
     fn of(declared_type: &str) -> Self {
         let name = declared_type.to_ascii_uppercase();
         let has = |part: &str| name.contains(part);
@@ -60,31 +80,48 @@ impl Fits {
         let is_strict = schema::listed(state).iter().any(|entry| entry.name == shape.name && entry.strict);
         let is_key = |line: &ColumnLine| line.key_position > 0 && line.declared_type.eq_ignore_ascii_case("integer");
         let column = |name: &str| match lines.iter().find(|line| line.name == name) {
-            Some(line) if line.declared_type.eq_ignore_ascii_case("any") && is_strict => {
-                Column { affinity: Affinity::None, not_null: line.not_null, is_strict: false }
-            }
             // The row number takes no NULL, but what is read from it never is.
-            Some(line) => Column { affinity: Affinity::of(&line.declared_type), not_null: line.not_null && !is_key(line), is_strict },
+            Some(line) => Column {
+                affinity: Affinity::of_column(line, is_strict),
+                not_null: line.not_null && !is_key(line),
+                is_strict: is_strict && !line.declared_type.eq_ignore_ascii_case("any"),
+            },
             None => Column { affinity: Affinity::None, not_null: false, is_strict: false },
         };
         Ok(Self(shape.columns.iter().map(|shape| if shape.hidden { column("") } else { column(&shape.name) }).collect()))
     }
 
-    /// Tells whether a column takes a value, and keeps it as it is.
-    pub(super) fn takes(&self, column: usize, value: &Value) -> bool {
-        let Some(Column { affinity, not_null, is_strict }) = self.0.get(column) else { return true };
-        match (value, affinity) {
-            (Value::Null, _) => !not_null,
+    /// Says what must go for a column to take a value and keep it as it is.
+    pub(super) fn needs(&self, column: usize, value: &Value) -> Option<Need> {
+        let Column { affinity, not_null, is_strict } = self.0.get(column)?;
+        let keeps = match (value, affinity) {
+            (Value::Null, _) => return not_null.then_some(Need::Constraints),
             (Value::Integer(_), Affinity::Text | Affinity::Real) => false,
             (Value::Real(_), Affinity::Text) => false,
             (Value::Real(real), Affinity::Integer | Affinity::Numeric) => !(*is_strict || real.trunc() == *real && real.abs() < 9.3e18),
             (Value::Text(_), Affinity::Integer | Affinity::Real) if *is_strict => false,
             (Value::Text(text), Affinity::Integer | Affinity::Numeric | Affinity::Real) => !is_number(text),
-            (Value::Blob(_), Affinity::Text | Affinity::Integer | Affinity::Real) => !is_strict,
-            (Value::Integer(_) | Value::Real(_) | Value::Text(_), Affinity::None) => !is_strict,
+            (Value::Blob(_), Affinity::Text | Affinity::Integer | Affinity::Real) => return is_strict.then_some(Need::Constraints),
+            (Value::Integer(_) | Value::Real(_) | Value::Text(_), Affinity::None) => return is_strict.then_some(Need::Constraints),
             _ => true,
-        }
+        };
+        (!keeps).then_some(Need::Type)
     }
+}
+
+/// What of a table's text keeps a column from a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A constraint.
+    Constraints,
+    /// The column's type.
+    Type,
+}
+
+/// What a relaxed text leaves out: constraints and the expressions of generated columns, and the types of these columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Relaxation {
+    pub(super) untyped: BTreeSet<String>,
 }
 
 /// Tells whether SQLite would read a text as a number.
@@ -95,30 +132,44 @@ fn is_number(text: &[u8]) -> bool {
 }
 
 /// Writes the relaxed text of a table, with its stored generated columns as ordinary ones, and without its virtual ones, which have no place in
-/// a row. None where one of those is indexed: its expression stands nowhere but in the text itself.
-pub(super) fn relaxed_sql(state: &State<'_>, table: &str, without_rowid: bool) -> Result<Option<String>, rusqlite::Error> {
-    let lines = schema::columns(state, table)?;
-    let (lines, generated): (Vec<ColumnLine>, Vec<ColumnLine>) = lines.into_iter().partition(|line| line.hidden != VIRTUAL);
-    if !generated.is_empty() {
+/// a row. None where an index needs what would go.
+pub(super) fn relaxed_sql(
+    state: &State<'_>,
+    table: &str,
+    without_rowid: bool,
+    relaxation: &Relaxation,
+) -> Result<Option<String>, rusqlite::Error> {
+    let (lines, generated): (Vec<ColumnLine>, Vec<ColumnLine>) =
+        schema::columns(state, table)?.into_iter().partition(|line| line.hidden != VIRTUAL);
+    let going: Vec<&str> = generated.iter().map(|line| line.name.as_str()).chain(relaxation.untyped.iter().map(String::as_str)).collect();
+    if !going.is_empty() {
         let sql = "SELECT DISTINCT x.name FROM pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x WHERE x.key";
         let mut statement = state.connection.prepare(sql)?;
         let indexed: Vec<Option<String>> = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        // An expression, or the condition of an index, may name any column.
-        let has_expression = indexed.contains(&None) || schema::index_list(state, table)?.iter().any(|(.., is_partial)| *is_partial);
-        let is_in_the_way = |line: &ColumnLine| has_expression || indexed.contains(&Some(line.name.clone()));
-        if generated.iter().any(is_in_the_way) {
+        let is_indexed = generated.iter().any(|line| indexed.contains(&Some(line.name.clone())));
+        // An expression, or the condition of an index, may name any column; so may a word of its text that means something else.
+        let texts = indexes_with_expressions(state.connection, table)?;
+        if is_indexed || going.iter().any(|name| texts.iter().any(|text| names(text, name))) {
             return Ok(None);
         }
     }
     let mut indexes = implicit_indexes(state.connection, table)?;
     indexes.sort_by_key(|index| index.number);
     let has_key_index = indexes.iter().any(|index| index.is_key);
+    let is_strict = schema::listed(state).iter().any(|entry| entry.name == table && entry.strict);
     let mut parts = Vec::new();
     for line in &lines {
         let (_, collation, ..) = state.connection.column_metadata(Some("main"), table, line.name.as_str())?;
         let collation = collation.map_or_else(|| "BINARY".into(), |name| name.to_string_lossy().into_owned());
-        let alias = if line.key_position > 0 && !has_key_index { " INTEGER PRIMARY KEY" } else { "" };
-        parts.push(format!("{}{alias} COLLATE {}", quote(&line.name), quote(&collation)));
+        let declared = if line.key_position > 0 && !has_key_index {
+            " INTEGER PRIMARY KEY"
+        } else if relaxation.untyped.contains(&line.name) {
+            ""
+        } else {
+            Affinity::of_column(line, is_strict).word()
+        };
+        let default = line.default.as_ref().map(|text| format!(" DEFAULT ({text}\n)")).unwrap_or_default();
+        parts.push(format!("{}{declared}{default} COLLATE {}", quote(&line.name), quote(&collation)));
     }
     for index in indexes {
         let columns: Vec<String> = index
@@ -132,6 +183,22 @@ pub(super) fn relaxed_sql(state: &State<'_>, table: &str, without_rowid: bool) -
     }
     let tail = if without_rowid { " WITHOUT ROWID" } else { "" };
     Ok(Some(format!("CREATE TABLE {}({}){tail}", quote(table), parts.join(","))))
+}
+
+/// Tells whether a text in lower case has this name among its words.
+fn names(text: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    if name.chars().all(is_part) { text.split(|letter| !is_part(letter)).any(|word| word == name) } else { text.contains(&name) }
+}
+
+/// Returns the texts, in lower case, of a table's indexes that have an expression or a condition.
+fn indexes_with_expressions(connection: &Connection, table: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let sql = "SELECT DISTINCT CAST(s.sql AS BLOB) FROM main.sqlite_schema AS s, pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x \
+               WHERE s.type='index' AND s.name=l.name AND s.sql IS NOT NULL AND (l.partial OR x.cid=-2)";
+    let mut statement = connection.prepare(sql)?;
+    let texts = statement.query_map([table], |row| Ok(String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).to_lowercase()))?;
+    texts.collect()
 }
 
 /// An index that came with a table's PRIMARY KEY or UNIQUE.
@@ -191,10 +258,10 @@ mod tests {
                 let kept = connection.query_row("SELECT c FROM t", [], |row| Ok(super::super::write::owned(row.get_ref(0)?)));
                 connection.execute("DELETE FROM t", []).expect("emptied");
                 let kept = kept.expect("selected").to_json() == value.to_json();
-                assert!(kept || !fits.takes(0, value), "{declared} changes {}", value.to_json());
+                assert!(kept || fits.needs(0, value).is_some(), "{declared} changes {}", value.to_json());
                 // Taking too little is slow only.
                 if matches!(value, Value::Text(_) | Value::Null) {
-                    assert_eq!(kept, fits.takes(0, value), "{declared}: {}", value.to_json());
+                    assert_eq!(kept, fits.needs(0, value).is_none(), "{declared}: {}", value.to_json());
                 }
             }
         }

@@ -121,7 +121,7 @@ pub(super) struct ColumnLine {
     pub(super) name: String,
     pub(super) declared_type: String,
     pub(super) not_null: bool,
-    default: Option<String>,
+    pub(super) default: Option<String>,
     pub(super) key_position: i64,
     pub(super) hidden: i64,
 }

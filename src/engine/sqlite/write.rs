@@ -9,8 +9,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ToSql, params};
 
 use super::read::{RESULT_COLUMNS_MAX, State};
-use super::relaxed::{self, Fits};
-use super::schema::{lines, virtual_module};
+use super::relaxed::{self, Fits, Need, Relaxation};
+use super::schema::{Line, lines, virtual_module};
 use super::text::{self, Encoding};
 use super::{needs, quote, schema, script};
 use crate::engine::{EngineError, Finding, Obstacle, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
@@ -21,8 +21,25 @@ use crate::value::Value;
 /// An open write transaction.
 pub(super) struct Patch<'a> {
     state: State<'a>,
-    /// The tables whose text is relaxed for now, with the text that they had.
-    relaxed: Vec<(String, Option<String>)>,
+    /// The tables whose text is relaxed for now.
+    relaxed: Vec<Relaxed>,
+}
+
+/// A table that was asked to take more rows.
+struct Relaxed {
+    table: String,
+    /// How far it was asked to go; it is not asked again.
+    by: Relaxation,
+    /// Its own text, if it has a relaxed one now.
+    own: Option<SchemaObject>,
+}
+
+/// Why a row could not be written.
+pub(super) enum RowError {
+    /// The table, or something in its text, refused it.
+    Refused(rusqlite::Error),
+    /// Anything else.
+    Other(EngineError),
 }
 
 /// A value as SQLite takes it: text by its bytes, whatever they are.
@@ -102,17 +119,29 @@ impl RowStatement<'_> {
         }
     }
 
-    /// Tells whether the table takes the values that are to be stored, and keeps them as they are.
-    fn fits(&self, fits: &Fits, row: &[Value]) -> bool {
+    /// Says what must go from the table's text for it to take the values that are to be stored, and to keep them as they are.
+    fn needs(&self, fits: &Fits, row: &[Value]) -> Option<Relaxation> {
         let columns = &self.shape().columns;
-        let takes = |column: usize, value| !columns.get(column).is_some_and(|column| column.generated) && fits.takes(column, value);
-        match self {
-            Self::Insert(_) => row.iter().enumerate().all(|(column, value)| takes(column, value)),
-            Self::Update(shape, columns) => {
-                columns.iter().zip(row.iter().skip(shape.locator.len())).all(|(&column, value)| takes(column, value))
+        let mut needs: Option<Relaxation> = None;
+        let mut look = |column: usize, value: &Value| {
+            let Some(shape) = columns.get(column) else { return };
+            match fits.needs(column, value) {
+                Some(Need::Type) => {
+                    needs.get_or_insert_default().untyped.insert(shape.name.clone());
+                }
+                Some(Need::Constraints) => needs = Some(needs.take().unwrap_or_default()),
+                None if shape.generated => needs = Some(needs.take().unwrap_or_default()),
+                None => {}
             }
-            Self::Delete(_) => true,
+        };
+        match self {
+            Self::Insert(_) => row.iter().enumerate().for_each(|(column, value)| look(column, value)),
+            Self::Update(shape, columns) => {
+                columns.iter().zip(row.iter().skip(shape.locator.len())).for_each(|(&column, value)| look(column, value));
+            }
+            Self::Delete(_) => {}
         }
+        needs
     }
 }
 
@@ -193,135 +222,157 @@ impl<'a> Patch<'a> {
 
     /// Runs a statement once a row of the source; each run must change exactly one row.
     fn run_rows(&mut self, statement: &RowStatement<'_>, rows: RowSource<'_>) -> Result<u64, EngineError> {
-        let (doing, shape) = (statement.doing(), statement.shape());
-        let (connection, encoding) = (self.state.connection, self.state.encoding);
-        let site = self.state.site;
-        let fail = |error| site.explain(error, &doing);
-        let fits = Fits::of(&self.state, shape).map_err(fail)?;
-        // What a relaxed text is for shows at the first row that needs it; whether there is one is asked once.
-        let mut may_relax = !self.is_relaxed(shape);
+        let (doing, shape, site) = (statement.doing(), statement.shape(), self.state.site);
+        let fits = Fits::of(&self.state, shape).map_err(|error| site.explain(error, &doing))?;
         let mut prepared: Option<(Form, CachedStatement<'_>)> = None;
         let mut done = 0;
         for row in rows {
             let row = row.map_err(EngineError::Input)?;
-            if may_relax && !statement.fits(&fits, &row) {
-                may_relax = false;
-                prepared = None;
-                self.relax(shape)?;
+            if let Some(needs) = statement.needs(&fits, &row) {
+                prepared = prepared.filter(|_| self.covers(shape, &needs));
+                self.relax(shape, needs)?;
             }
-            let is_raw = |value: &Value| encoding != Encoding::Utf8 && matches!(value, Value::Text(_));
-            let raw: Vec<usize> = row.iter().enumerate().filter(|(_, value)| is_raw(value)).map(|(at, _)| at).collect();
-            let changed = loop {
-                let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
-                let ready = match &mut prepared {
-                    Some((for_form, ready)) if *for_form == form => ready,
-                    other => {
-                        *other = None;
-                        let ready = self.ready(statement, &raw)?;
-                        // Preparing may have relaxed the table.
-                        let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
-                        &mut other.insert((form, ready)).1
-                    }
-                };
-                let form = Form { raw: raw.clone(), is_relaxed: self.is_relaxed(shape) };
-                for (at, value) in row.iter().enumerate().filter(|(at, _)| statement.has_parameter(*at, &form)) {
-                    match value {
-                        Value::Text(text) if encoding != Encoding::Utf8 => {
-                            let stored = text::encode(text, encoding).ok_or_else(|| {
-                                EngineError::Unsupported(format!("{doing} failed: a text is no UTF-16, which is the database's encoding"))
-                            })?;
-                            ready.raw_bind_parameter(at + 1, stored).map_err(fail)?;
-                        }
-                        value => ready.raw_bind_parameter(at + 1, Bound(value)).map_err(fail)?,
-                    }
+            let changed = match self.run_row(statement, &row, &mut prepared) {
+                // The table's own text may be what refuses the row: a virtual column that fails on it, say.
+                Err(RowError::Refused(_)) if !self.covers(shape, &Relaxation::default()) => {
+                    prepared = None;
+                    self.relax(shape, Relaxation::default())?;
+                    self.run_row(statement, &row, &mut prepared)
                 }
-                match ready.raw_execute() {
-                    Ok(changed) => break changed,
-                    // The table's own text may be what refuses the row: a virtual column that fails on it, say.
-                    Err(error) if may_relax && is_about_the_row(&error) => {
-                        may_relax = false;
-                        prepared = None;
-                        self.relax(shape)?;
-                        if !self.is_relaxed(shape) {
-                            return Err(fail(error));
-                        }
-                    }
-                    Err(error) => return Err(fail(error)),
-                }
+                changed => changed,
             };
-            let mut changed = changed;
-            if matches!(statement, RowStatement::Insert(_)) && is_too_wide(shape) {
-                let number = &shape.columns[0].name;
-                let sql = format!("UPDATE main.{} SET {}=?1 WHERE {}=?2", quote(&shape.name), quote(number), quote(number));
-                let mut renumber = connection.prepare_cached(&sql).map_err(fail)?;
-                changed = renumber.execute(params![Bound(&row[0]), connection.last_insert_rowid()]).map_err(fail)?;
-            }
+            let changed = changed.map_err(|error| match error {
+                RowError::Refused(error) => site.explain(error, &doing),
+                RowError::Other(error) => error,
+            })?;
             if changed != 1 {
-                return Err(EngineError::Statement {
-                    doing,
-                    source: format!("row {} changed {changed} rows where it should change 1", done + 1).into(),
-                });
+                let source = format!("row {} changed {changed} rows where it should change 1", done + 1).into();
+                return Err(EngineError::Statement { doing, source });
             }
             done += 1;
         }
         Ok(done)
     }
 
-    /// Prepares a statement; where the table's own text asks for what is not there (a generated column's function), under its relaxed text.
-    fn ready(&mut self, statement: &RowStatement<'_>, raw: &[usize]) -> Result<CachedStatement<'a>, EngineError> {
-        let connection = self.state.connection;
-        let form = |is_relaxed| Form { raw: raw.to_vec(), is_relaxed };
-        let sql = statement.sql(&form(self.is_relaxed(statement.shape())));
-        let prepared = match connection.prepare_cached(&sql) {
-            Err(error) if needs::missing(&error).is_some() => {
-                self.relax(statement.shape())?;
-                connection.prepare_cached(&statement.sql(&form(self.is_relaxed(statement.shape()))))
+    /// Runs a statement for one row; returns how many it changed.
+    fn run_row(
+        &mut self,
+        statement: &RowStatement<'_>,
+        row: &[Value],
+        prepared: &mut Option<(Form, CachedStatement<'a>)>,
+    ) -> Result<usize, RowError> {
+        let (connection, encoding, shape) = (self.state.connection, self.state.encoding, statement.shape());
+        let fail = |error| RowError::Other(self.state.explain(error, &statement.doing()));
+        let is_raw = |value: &Value| encoding != Encoding::Utf8 && matches!(value, Value::Text(_));
+        let raw = row.iter().enumerate().filter(|(_, value)| is_raw(value)).map(|(at, _)| at).collect();
+        let form = Form { raw, is_relaxed: self.is_relaxed(shape) };
+        let ready = match prepared {
+            Some((for_form, ready)) if *for_form == form => ready,
+            other => {
+                // Two statements on a table would keep each other from relaxing it.
+                *other = None;
+                let ready = connection.prepare_cached(&statement.sql(&form)).map_err(|error| self.lack(statement, error))?;
+                &mut other.insert((form.clone(), ready)).1
             }
-            prepared => prepared,
         };
-        prepared.map_err(|error| self.lack(statement.shape(), error, &statement.doing()))
+        for (at, value) in row.iter().enumerate().filter(|(at, _)| statement.has_parameter(*at, &form)) {
+            let bound = match value {
+                Value::Text(text) if encoding != Encoding::Utf8 => {
+                    let stored = text::encode(text, encoding).ok_or_else(|| {
+                        let words = "a text is no UTF-16, which is the database's encoding";
+                        RowError::Other(EngineError::Unsupported(format!("{} failed: {words}", statement.doing())))
+                    })?;
+                    ready.raw_bind_parameter(at + 1, stored)
+                }
+                value => ready.raw_bind_parameter(at + 1, Bound(value)),
+            };
+            bound.map_err(fail)?;
+        }
+        let changed = ready.raw_execute().map_err(|error| if is_about_the_row(&error) { RowError::Refused(error) } else { fail(error) })?;
+        if !(matches!(statement, RowStatement::Insert(_)) && is_too_wide(shape)) {
+            return Ok(changed);
+        }
+        let (table, number) = (quote(&shape.name), quote(&shape.columns[0].name));
+        let mut renumber = connection.prepare_cached(&format!("UPDATE main.{table} SET {number}=?1 WHERE {number}=?2")).map_err(fail)?;
+        renumber.execute(params![Bound(&row[0]), connection.last_insert_rowid()]).map_err(fail)
     }
 
     /// Tries whether rows of a shape can be inserted.
-    pub(super) fn try_insert(&mut self, shape: &TableShape) -> Result<(), EngineError> {
-        self.ready(&RowStatement::Insert(shape), &[]).map(drop)
+    pub(super) fn try_insert(&mut self, shape: &TableShape) -> Result<(), RowError> {
+        let statement = RowStatement::Insert(shape);
+        let prepare = |patch: &Self| {
+            let form = Form { raw: Vec::new(), is_relaxed: patch.is_relaxed(shape) };
+            patch.state.connection.prepare_cached(&statement.sql(&form)).map(drop).map_err(|error| patch.lack(&statement, error))
+        };
+        match prepare(self) {
+            Err(RowError::Refused(_)) => {
+                self.relax(shape, Relaxation::default()).map_err(RowError::Other)?;
+                prepare(self)
+            }
+            prepared => prepared,
+        }
     }
 
-    /// Says what a statement on a table lacks, and which object needs it; where it failed for something else, that.
-    fn lack(&self, shape: &TableShape, error: rusqlite::Error, doing: &str) -> EngineError {
-        let Some(missing) = needs::missing(&error) else { return self.state.explain(error, doing) };
+    /// Says what a statement on a table lacks, and which object needs it; where it failed for something else, that. A table that can still be
+    /// relaxed may do without it.
+    fn lack(&self, statement: &RowStatement<'_>, error: rusqlite::Error) -> RowError {
+        let shape = statement.shape();
+        let Some(missing) = needs::missing(&error) else { return RowError::Other(self.state.explain(error, &statement.doing())) };
+        let can_relax = || self.relaxed_text(shape, &Relaxation::default()).is_ok_and(|text| text.is_some());
+        if !self.covers(shape, &Relaxation::default()) && can_relax() {
+            return RowError::Refused(error);
+        }
         // On a real table: the empty one in memory on which that is found out has no other.
         let look = || needs::obstacles(self.state.site, &schema::read(&self.state).ok()?, std::slice::from_ref(shape)).ok();
         let found = if self.state.connection.path().is_some_and(|path| !path.is_empty()) { look() } else { None };
         let named = found.and_then(|found| found.into_iter().next());
         let unnamed = Obstacle { table: shape.name.clone(), object: format!("table `{}`", shape.name), missing };
-        EngineError::Lacks(named.unwrap_or(unnamed))
+        RowError::Other(EngineError::Lacks(named.unwrap_or(unnamed)))
     }
 
+    /// Tells whether a table was asked to relax this far.
+    fn covers(&self, shape: &TableShape, needs: &Relaxation) -> bool {
+        self.relaxed.iter().any(|relaxed| relaxed.table == shape.name && needs.untyped.is_subset(&relaxed.by.untyped))
+    }
+
+    /// Tells whether a table has a relaxed text now.
     fn is_relaxed(&self, shape: &TableShape) -> bool {
-        self.relaxed.iter().any(|(name, _)| *name == shape.name)
+        self.relaxed.iter().any(|relaxed| relaxed.table == shape.name && relaxed.own.is_some())
     }
 
-    /// Gives a table the text that takes any row, until [`Patch::tighten`]; where there is none, the row is tried as it is.
-    fn relax(&mut self, shape: &TableShape) -> Result<(), EngineError> {
-        let doing = format!("making room for the rows of `{}`", shape.name);
-        let fail = |error| self.state.explain(error, &doing);
-        if self.is_relaxed(shape) {
+    fn relaxed_text(&self, shape: &TableShape, relaxation: &Relaxation) -> Result<Option<String>, EngineError> {
+        let without_rowid = schema::listed(&self.state).iter().any(|entry| entry.name == shape.name && entry.without_rowid);
+        let text = relaxed::relaxed_sql(&self.state, &shape.name, without_rowid, relaxation);
+        text.map_err(|error| self.state.explain(error, &format!("looking at table `{}`", shape.name)))
+    }
+
+    /// Gives a table the text that takes more rows, until [`Patch::tighten`]; where there is none, its rows are tried as it is.
+    fn relax(&mut self, shape: &TableShape, mut needs: Relaxation) -> Result<(), EngineError> {
+        if self.covers(shape, &needs) {
             return Ok(());
         }
-        let without_rowid = schema::listed(&self.state).iter().any(|entry| entry.name == shape.name && entry.without_rowid);
-        let Some(sql) = relaxed::relaxed_sql(&self.state, &shape.name, without_rowid).map_err(fail)? else { return Ok(()) };
-        let line = lines(&self.state)?.into_iter().find(|line| line.object.kind == ObjectKind::Table && line.object.name == shape.name);
-        let Some(line) = line else { return Ok(()) };
-        self.set_text(&doing, &shape.name, Some(&sql))?;
-        self.relaxed.push((shape.name.clone(), line.object.sql));
+        for relaxed in self.relaxed.iter().filter(|relaxed| relaxed.table == shape.name) {
+            needs.untyped.extend(relaxed.by.untyped.iter().cloned());
+        }
+        // From its own text, which says what is still true of its columns.
+        self.tighten()?;
+        let text = match self.relaxed_text(shape, &needs)? {
+            None if !needs.untyped.is_empty() => self.relaxed_text(shape, &Relaxation::default())?,
+            text => text,
+        };
+        let is_it = |line: &Line| line.object.kind == ObjectKind::Table && line.object.name == shape.name;
+        let own = lines(&self.state)?.into_iter().find(is_it).map(|line| line.object).filter(|_| text.is_some());
+        if own.is_some() {
+            self.set_text(&format!("making room for the rows of `{}`", shape.name), &shape.name, text.as_deref())?;
+        }
+        self.relaxed.push(Relaxed { table: shape.name.clone(), by: needs, own });
         Ok(())
     }
 
     /// Gives every relaxed table its own text again.
     pub(super) fn tighten(&mut self) -> Result<(), EngineError> {
-        for (name, sql) in std::mem::take(&mut self.relaxed) {
-            self.set_text(&format!("giving `{name}` its text again"), &name, sql.as_deref())?;
+        for own in std::mem::take(&mut self.relaxed).into_iter().filter_map(|relaxed| relaxed.own) {
+            self.set_text(&format!("giving `{}` its text again", own.name), &own.name, own.sql.as_deref())?;
         }
         Ok(())
     }
