@@ -36,7 +36,10 @@ impl<'a> Comparison<'a> {
             schema: state.schema.clone(),
             manifests: state.tables.iter().map(|(_, manifest)| manifest.clone()).collect(),
         };
-        let pairs = pair_tables(&side(before), &side(after), store)?;
+        let mut pairs = pair_tables(&side(before), &side(after), store)?;
+        for pair in &mut pairs {
+            forget_unkept(pair, before, after);
+        }
         let mut schema = crate::schema::diff::diff(&before.schema, &after.schema, &renames(&pairs));
         schema.settings = crate::schema::diff::settings(&before.settings, &after.settings);
         Ok(Self { before, after, pairs, schema, store })
@@ -74,6 +77,22 @@ impl<'a> Comparison<'a> {
         let (before, after) = (manifest(self.before, &pair.before), manifest(self.after, &pair.after));
         Ok(rowdiff::diff_rows(pair, before, after, self.store, cells, sink)?)
     }
+}
+
+/// Takes out the stored generated columns that one side has in its schema and, as snapshots of format 1, not in its manifest: nothing is known of
+/// their values there.
+fn forget_unkept(pair: &mut TablePair, before: &State, after: &State) {
+    let (Some(old), Some(new)) = (&pair.before, &pair.after) else { return };
+    let is_unkept = |column: Option<usize>, shape: &crate::rows::TableShape, other: &crate::rows::TableShape, state: &State| {
+        let column = column.and_then(|at| shape.columns.get(at)).filter(|column| column.generated);
+        let table = state.schema.table(&other.name);
+        column.is_some_and(|column| table.is_some_and(|table| table.columns.iter().any(|c| c.generated && c.name == column.name)))
+    };
+    pair.columns.retain(|columns| match (columns.before, columns.after) {
+        (None, after) => !is_unkept(after, new, old, before),
+        (before, None) => !is_unkept(before, old, new, after),
+        _ => true,
+    });
 }
 
 /// Collects which tables and columns were recognised under another name.

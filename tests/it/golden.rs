@@ -46,6 +46,11 @@ fn check_store(folder: &str, format: u32) {
     sandbox.sql("UPDATE orders SET total=total+1 WHERE id%9=0; DELETE FROM orders WHERE id=1200; INSERT INTO search VALUES('new','words')");
     sandbox.dbelay(&["rollback", "before", "--force-identity"]).exits(0);
     oracle::assert_same(&fixture("databases/shop.db"), &sandbox.db());
+    // What the same state is today differs from it in nothing.
+    sandbox.dbelay(&["diff", "HEAD", "live", "--exit-code"]).exits(0);
+    sandbox.dbelay(&["snapshot", "--tag", "today"]).exits(0);
+    sandbox.dbelay(&["diff", "HEAD~1", "today", "--exit-code"]).exits(0);
+    sandbox.dbelay(&["diff", "today", "HEAD~1", "--exit-code"]).exits(0);
     sandbox.dbelay(&["rollback", "after", "--force-identity"]).exits(0);
     oracle::assert_same(&fixture("golden-1/after.db"), &sandbox.db());
 }
