@@ -80,7 +80,8 @@ pub enum EngineError {
 /// Something wrong in a database, found by the engine's own checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which check: `integrity` or `foreign_key`.
+    /// Which check: `integrity` (damage), `foreign_key`, `constraint` (rows that their own table would refuse), `index` (keys that another
+    /// version computed), `unchecked` (what could not be checked), and, from `ops`, `unwritable`.
     pub check: String,
     /// The table, where it is known.
     pub table: Option<String>,

@@ -52,7 +52,8 @@
 //!
 //! ## Version 1
 //! A manifest of version 1 has no generated column, and its schema object describes the columns of virtual tables, as their modules saw them
-//! then. Both are read for ever.
+//! then. Both are read for ever. Which version a
+//! manifest has is the `format` of the snapshot that names it.
 //!
 //! ## What follows
 //! The same rows under the same cut rule give the same ids, whatever happened before. So equal manifest ids prove equal tables.

@@ -54,7 +54,14 @@ pub struct Sqlite {
 struct Site {
     path: PathBuf,
     options: Options,
+    /// Which file it was when it was opened.
+    file: Option<FileId>,
+    /// What must not change, where SQLite was told that nothing does.
+    still: Option<String>,
 }
+
+/// A file, whatever its name: device and inode.
+type FileId = (u64, u64);
 
 impl Sqlite {
     /// Opens an existing database.
@@ -66,7 +73,7 @@ impl Sqlite {
     /// [`EngineError::Missing`], [`EngineError::NotADatabase`], [`EngineError::Locked`], [`EngineError::Extension`].
     pub fn open(path: &Path, options: &Options) -> Result<Self, EngineError> {
         check_file(path)?;
-        let site = Site { path: path.to_owned(), options: options.clone() };
+        let site = Site::new(path, options);
         let open = |flags| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let (connection, is_read_only) = match open(OpenFlags::SQLITE_OPEN_READ_WRITE) {
             Ok(connection) => {
@@ -91,7 +98,7 @@ impl Sqlite {
     }
 
     fn open_unchanging(path: &Path, options: &Options) -> Result<Self, EngineError> {
-        let site = Site { path: path.to_owned(), options: options.clone() };
+        let site = Site { still: fingerprint::look(path), ..Site::new(path, options) };
         let uri = unchanging_uri(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fail = |error| site.explain(error, "opening the database");
@@ -111,7 +118,7 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
-        let site = Site { path: path.to_owned(), options: options.clone() };
+        let site = Site::new(path, options);
         let sqlite = Self { connection, site, is_read_only: false }.set_up()?;
         for name in ["encoding", "page_size", "auto_vacuum"] {
             if let Some(setting) = settings.get(name) {
@@ -161,7 +168,7 @@ impl Engine for Sqlite {
 
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError> {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
-        check_file(&self.site.path)?;
+        self.site.check_file()?;
         self.statement("BEGIN", "beginning to read")?;
         Ok(Box::new(self.state()?))
     }
@@ -171,6 +178,7 @@ impl Engine for Sqlite {
             let path = self.site.path.display();
             return Err(EngineError::ReadOnly(format!("`{path}` or its folder is read-only for this user")));
         }
+        self.site.check_file()?;
         let begun = locks::begin_immediate(&self.connection, self.site.options.busy_ms);
         begun.map_err(|error| self.site.explain(error, "beginning to write"))?;
         Ok(Box::new(write::Patch::new(self.state()?)))
@@ -237,6 +245,17 @@ fn place(path: &Path) -> String {
     path.display().to_string()
 }
 
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Option<FileId> {
+    None
+}
+
 /// Looks at the file's name only: closing a descriptor of the file would drop the locks that SQLite holds on it in this process.
 fn check_file(path: &Path) -> Result<(), EngineError> {
     match path.metadata() {
@@ -271,6 +290,30 @@ fn diagnose(path: &Path) -> EngineError {
 }
 
 impl Site {
+    fn new(path: &Path, options: &Options) -> Self {
+        Self { path: path.to_owned(), options: options.clone(), file: file_id(path), still: None }
+    }
+
+    /// Checks that the name still means the file that was opened: a file that was removed or replaced since is nobody's database, though
+    /// SQLite would go on with it.
+    fn check_file(&self) -> Result<(), EngineError> {
+        check_file(&self.path)?;
+        if file_id(&self.path) != self.file {
+            let words = "another file has taken its place since it was opened; try again";
+            return Err(EngineError::Unsupported(format!("`{}` was replaced: {words}", self.path.display())));
+        }
+        Ok(())
+    }
+
+    /// Checks that nobody wrote a file of which SQLite was told that nobody does.
+    fn check_still(&self) -> Result<(), EngineError> {
+        if self.still.is_some() && (fingerprint::look(&self.path) != self.still || has_log(&self.path)) {
+            let words = "somebody wrote it while it was read, and in this folder it can only be read while nobody does; try again";
+            return Err(EngineError::Unsupported(format!("`{}` changed: {words}", self.path.display())));
+        }
+        Ok(())
+    }
+
     /// Turns SQLite's error into ours.
     fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {
         let is_index_full = error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);

@@ -13,7 +13,7 @@ use crate::progress::{Progress, Unit};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{Schema, SettingScope, Settings};
 use crate::snapshot::build::{self, Bases, StoredGroup};
-use crate::snapshot::manifest::{FORMAT_VERSION, Node, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest};
+use crate::snapshot::manifest::{FORMAT_VERSION, Node, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
 use crate::store::{Batch, BatchMode, BatchStats, Store, StoreError};
 
 /// The most threads that hash and compress.
@@ -33,6 +33,8 @@ pub struct State {
     pub settings: Settings,
     /// The tables' manifests with their ids, in creation order.
     pub tables: Vec<(ObjectId, TableManifest)>,
+    /// The version of the snapshot format that its manifests have.
+    pub format: u32,
 }
 
 impl State {
@@ -122,7 +124,7 @@ pub fn read_state(
     let shapes = transaction.shapes()?;
     let tables = read_tables(transaction, store, &batch, &shapes, reference, rules, progress)?;
     let stats = batch.finish()?;
-    Ok((State { schema_id, schema, settings, tables }, stats))
+    Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION }, stats))
 }
 
 /// Reads the wanted tables only, with the reference's rules, and stores nothing.
@@ -139,6 +141,7 @@ pub fn read_ids(
     let batch = store.begin(BatchMode::IdsOnly)?;
     let mut shapes = transaction.shapes()?;
     shapes.retain(|shape| wanted(&shape.name));
+    let shapes: Vec<TableShape> = shapes.iter().map(|shape| as_kept(shape, reference)).collect();
     let tables = read_tables(transaction, store, &batch, &shapes, Some(reference), Rules::Keep, progress)?;
     batch.finish()?;
     Ok(tables)
@@ -164,11 +167,6 @@ fn read_tables(
     progress: &dyn Progress,
 ) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
     let mut plans: Vec<(CutRule, Bases)> = Vec::with_capacity(shapes.len());
-    let shapes: Vec<TableShape> = match (reference, policy) {
-        (Some(state), Rules::Keep) => shapes.iter().map(|shape| comparable(shape, state)).collect(),
-        _ => shapes.to_vec(),
-    };
-    let shapes = &shapes;
     for shape in shapes {
         let earlier = reference.and_then(|state| state.table(&shape.name));
         let rule = match earlier {
@@ -230,12 +228,14 @@ fn read_tables(
     Ok(tables)
 }
 
-/// Returns a shape as a state knows it that was taken when stored generated columns were not kept: it has them in its schema only.
-fn comparable(shape: &TableShape, state: &State) -> TableShape {
-    let (Some((_, manifest)), Some(table)) = (state.table(&shape.name), state.schema.table(&shape.name)) else { return shape.clone() };
-    let is_kept = |name: &str| manifest.columns.iter().any(|column| column.shape.name == name);
-    let was_there = |name: &str| table.columns.iter().any(|column| column.generated && column.name == name);
-    shape.clone().without_generated(&|name| is_kept(name) || !was_there(name))
+/// Returns a shape as a state of an earlier format keeps it, whose ids are to be compared with.
+fn as_kept(shape: &TableShape, state: &State) -> TableShape {
+    match state.table(&shape.name) {
+        Some((_, manifest)) if !keeps_generated(state.format) => {
+            shape.clone().without_generated(&|name| manifest.columns.iter().any(|column| column.shape.name == name))
+        }
+        _ => shape.clone(),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -340,7 +340,7 @@ pub(super) fn save_at(
 ) -> Result<Taken, OpError> {
     let entry = |(id, manifest): &(ObjectId, TableManifest)| TableEntry { name: manifest.name.clone(), rows: manifest.rows, manifest: *id };
     let snapshot = Snapshot {
-        format: FORMAT_VERSION,
+        format: state.format,
         source: session.source.clone(),
         time,
         kind: label.kind,
@@ -409,11 +409,15 @@ pub fn load(store: &Store, snapshot: &Snapshot) -> Result<State, OpError> {
     fn object<T: serde::de::DeserializeOwned>(store: &Store, what: &'static str, id: ObjectId) -> Result<T, OpError> {
         serde_json::from_slice(&store.get(&id)?).map_err(|source| OpError::Format { what, id, source })
     }
-    let tables = snapshot
-        .tables
-        .iter()
-        .map(|entry| Ok((entry.manifest, object(store, "table manifest", entry.manifest)?)))
-        .collect::<Result<_, OpError>>()?;
+    let table = |entry: &TableEntry| -> Result<(ObjectId, TableManifest), OpError> {
+        let manifest: TableManifest = object(store, "table manifest", entry.manifest)?;
+        let misfit = || serde::de::Error::custom("its columns and keys do not fit together");
+        if !manifest.is_consistent() {
+            return Err(OpError::Format { what: "table manifest", id: entry.manifest, source: misfit() });
+        }
+        Ok((entry.manifest, manifest))
+    };
+    let tables = snapshot.tables.iter().map(table).collect::<Result<_, OpError>>()?;
     let schema = object(store, "schema", snapshot.schema)?;
-    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables })
+    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format })
 }

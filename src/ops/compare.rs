@@ -9,6 +9,7 @@ use crate::schema::TableKind;
 use crate::schema::diff::{Renames, SchemaDiff};
 use crate::snapshot::changes::{Cell, Cells, RowChange, RowCounts, TableFate, TablePair};
 use crate::snapshot::compare::{Side, pair_tables};
+use crate::snapshot::manifest::keeps_generated;
 use crate::snapshot::rowdiff;
 use crate::store::{BatchMode, Store};
 use crate::value::Value;
@@ -37,8 +38,8 @@ impl<'a> Comparison<'a> {
             manifests: state.tables.iter().map(|(_, manifest)| manifest.clone()).collect(),
         };
         let mut pairs = pair_tables(&side(before), &side(after), store)?;
-        for pair in &mut pairs {
-            forget_unkept(pair, before, after);
+        if keeps_generated(before.format) != keeps_generated(after.format) {
+            pairs.iter_mut().for_each(|pair| forget_unkept(pair, before, after));
         }
         let mut schema = crate::schema::diff::diff(&before.schema, &after.schema, &renames(&pairs));
         schema.settings = crate::schema::diff::settings(&before.settings, &after.settings);

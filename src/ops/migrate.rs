@@ -192,9 +192,10 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
     let recalled = seen::recall(session)?;
     if let Some((Seen { fingerprint, findings: Some(findings), .. }, state)) = recalled {
         refuse_damage(&findings)?;
+        let unwritable = unwritable(&mut *(session.open)()?, &state)?;
         let pre = capture::save(session, label, state, parent, 0)?;
         seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
-        return Ok((pre, findings, Some(fingerprint)));
+        return Ok((pre, findings.into_iter().chain(unwritable).collect(), Some(fingerprint)));
     }
     let fingerprint = (session.fingerprint)();
     let mut engine = (session.open)()?;
@@ -221,17 +222,17 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
         // What is damaged is told as such, whatever else came of it, and makes no snapshot.
         refuse_damage(&findings)?;
         let (state, stats) = read_state?;
-        drop(read);
-        let findings: Vec<Finding> = findings.into_iter().chain(unwritable(&mut *engine, &state)?).collect();
         let pre = capture::save_at(session, label, state, parent, 0, time)?;
         Ok::<_, OpError>((Taken { stats, ..pre }, findings))
     })?;
+    // Not remembered with the rest: what this build has is no affair of the file.
+    let unwritable = unwritable(&mut *engine, &pre.state)?;
     drop(engine);
     let fingerprint = fingerprint.filter(|known| (session.fingerprint)().as_ref() == Some(known));
     if let Some(fingerprint) = &fingerprint {
         seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
     }
-    Ok((pre, findings, fingerprint))
+    Ok((pre, findings.into_iter().chain(unwritable).collect(), fingerprint))
 }
 
 /// Finds the tables whose rows could not be put back here, before anything happens to them.

@@ -9,6 +9,7 @@ use super::capture::{self, State};
 use super::{OpError, Session};
 use crate::engine::Finding;
 use crate::id::ObjectId;
+use crate::snapshot::manifest::FORMAT_VERSION;
 
 /// What the cache keeps of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +45,8 @@ pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
         return Ok(None);
     }
     let Ok(snapshot) = capture::read_snapshot(session.store, seen.snapshot) else { return Ok(None) };
-    if snapshot.source != session.source {
+    // What an earlier format left out would be missing in what is made of it.
+    if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
         return Ok(None);
     }
     let state = capture::load(session.store, &snapshot)?;

@@ -9,6 +9,11 @@ use crate::schema::Settings;
 /// The newest format version that this build reads, and the one that it writes.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// Tells whether manifests of a version have the values of stored generated columns.
+pub fn keeps_generated(format: u32) -> bool {
+    format >= 2
+}
+
 /// A snapshot, as `snapshots/<id>.json` holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -124,6 +129,12 @@ pub struct ManifestColumn {
 }
 
 impl TableManifest {
+    /// Tells whether the keys name columns that are there, and no row number is hidden but in the first.
+    pub fn is_consistent(&self) -> bool {
+        let is_there = |at: &usize| *at < self.columns.len();
+        self.identity.iter().all(is_there) && self.locator.iter().all(is_there) && !self.columns.iter().skip(1).any(|c| c.shape.hidden)
+    }
+
     /// Returns the table's shape.
     pub fn shape(&self) -> TableShape {
         TableShape {

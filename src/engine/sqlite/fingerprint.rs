@@ -10,23 +10,29 @@
 
 use std::path::Path;
 
+use super::beside;
+
 /// How long ago the last change must be, in milliseconds: the coarsest clock of a file system in use (FAT) has ticks of two seconds.
 pub const SETTLED_MS: i64 = 2_100;
 
 /// Returns the fingerprint of a database at this time (milliseconds since 1970), where it can be told.
-#[cfg(unix)]
 pub fn fingerprint(path: &Path, now_ms: i64) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        std::path::PathBuf::from(name)
-    };
-    if beside("-journal").metadata().is_ok_and(|metadata| metadata.len() > 0) {
+    if beside(path, "-journal").metadata().is_ok_and(|metadata| metadata.len() > 0) {
         return None;
     }
+    read(path, Some(now_ms))
+}
+
+/// Returns what the file system says of the files now, however lately they changed: two that differ are of two states.
+pub(super) fn look(path: &Path) -> Option<String> {
+    read(path, None)
+}
+
+#[cfg(unix)]
+fn read(path: &Path, now_ms: Option<i64>) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
     let mut text = String::new();
-    for (name, path) in [("db", path.to_owned()), ("wal", beside("-wal"))] {
+    for (name, path) in [("db", path.to_owned()), ("wal", beside(path, "-wal"))] {
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == "wal" => continue,
@@ -37,7 +43,7 @@ pub fn fingerprint(path: &Path, now_ms: i64) -> Option<String> {
             continue;
         }
         let newest_ms = metadata.mtime().max(metadata.ctime()).saturating_mul(1000).saturating_add(999);
-        if !metadata.is_file() || now_ms.saturating_sub(newest_ms) < SETTLED_MS {
+        if !metadata.is_file() || now_ms.is_some_and(|now_ms| now_ms.saturating_sub(newest_ms) < SETTLED_MS) {
             return None;
         }
         text.push_str(&format!(
@@ -56,7 +62,7 @@ pub fn fingerprint(path: &Path, now_ms: i64) -> Option<String> {
 
 /// Returns none: this system does not say enough.
 #[cfg(not(unix))]
-pub fn fingerprint(_: &Path, _: i64) -> Option<String> {
+fn read(_: &Path, _: Option<i64>) -> Option<String> {
     None
 }
 

@@ -33,10 +33,14 @@ pub(super) fn begin_immediate(connection: &Connection, busy_ms: u64) -> Result<(
 #[cfg(target_os = "linux")]
 pub(super) fn holders(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
-    let inode = |path: &Path| path.metadata().ok().map(|metadata| metadata.ino());
-    let inodes: Vec<u64> = [path.to_owned(), super::beside(path, "-shm")].iter().filter_map(|path| inode(path)).collect();
+    let name = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        let device = metadata.dev();
+        Some(format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), metadata.ino()))
+    };
+    let files: Vec<String> = [path.to_owned(), super::beside(path, "-shm")].iter().filter_map(|path| name(path)).collect();
     let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    let mut found = listed(&table, &inodes);
+    let mut found = listed(&table, &files);
     found.retain(|(_, pid)| *pid != std::process::id());
     // Only those who write keep others from reading; where there are none, readers keep a writer from committing.
     if found.iter().any(|(is_writer, _)| *is_writer) {
@@ -62,15 +66,14 @@ pub(super) fn holders(_: &Path) -> String {
     String::new()
 }
 
-/// Finds the locks on these inodes in the text of `/proc/locks`: whether for writing, and by which process.
+/// Finds the locks on these files (device and inode, as it writes them) in the text of `/proc/locks`: whether for writing, and by which process.
 #[cfg(any(target_os = "linux", test))]
-fn listed(table: &str, inodes: &[u64]) -> Vec<(bool, u32)> {
+fn listed(table: &str, files: &[String]) -> Vec<(bool, u32)> {
     let lock = |line: &str| {
         // `1: POSIX  ADVISORY  WRITE 4711 08:02:131085 1073741825 1073741825`; who only waits has `->` after the number.
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, _, _, mode, pid, file, ..] = words.as_slice() else { return None };
-        let inode: u64 = file.rsplit(':').next()?.parse().ok()?;
-        inodes.contains(&inode).then_some((*mode == "WRITE", pid.parse().ok()?))
+        files.iter().any(|known| known == file).then_some((*mode == "WRITE", pid.parse().ok()?))
     };
     table.lines().filter_map(lock).collect()
 }
@@ -80,12 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locks_are_found_by_inode_and_waiters_are_left_out() {
+    fn locks_are_found_by_file_and_waiters_are_left_out() {
         let table = "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF\n\
                      2: POSIX  ADVISORY  READ 12 fd:00:99 1073741826 1073742335\n\
                      2: -> POSIX  ADVISORY  WRITE 13 fd:00:99 1073741826 1073742335\n\
                      3: FLOCK  ADVISORY  WRITE x fd:00:99 0 EOF\nnonsense\n";
-        assert_eq!(listed(table, &[99]), [(false, 12)]);
-        assert_eq!(listed(table, &[2_531_452, 99]), [(true, 3568), (false, 12)]);
+        let files = ["fd:00:99", "fd:00:2531452", "fd:01:99"].map(str::to_owned);
+        assert_eq!(listed(table, &files[..1]), [(false, 12)]);
+        assert_eq!(listed(table, &files[..2]), [(true, 3568), (false, 12)]);
+        assert_eq!(listed(table, &files[2..]), []);
     }
 }

@@ -62,34 +62,56 @@ pub(super) fn obstacles(site: &Site, target: &Schema, shapes: &[TableShape]) -> 
 
 /// Runs a statement that makes a table, with stand-ins for what its text names and is not there.
 pub(super) fn create(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
-    let (mut collations, mut functions) = (Vec::new(), Vec::new());
-    let created = loop {
-        let Err(error) = connection.execute_batch(sql) else { break Ok(()) };
+    let mut stand_ins = StandIns { connection, collations: Vec::new(), functions: Vec::new() };
+    loop {
+        let Err(error) = connection.execute_batch(sql) else { return Ok(()) };
         let words = missing(&error).unwrap_or_default();
         let named =
             |start: &str| words.strip_prefix(start).map(|rest| rest.split(" in ").next().unwrap_or(rest).trim_end_matches("()").to_owned());
-        if collations.len() + functions.len() >= STAND_INS_MAX {
-            break Err(error);
-        } else if let Some(name) = named("no such collation sequence: ").filter(|name| !collations.contains(name)) {
-            connection.create_collation(name.as_str(), |a: &str, b: &str| a.cmp(b))?;
-            collations.push(name);
-        } else if let Some(name) =
-            named("no such function: ").or_else(|| named("unknown function: ")).filter(|name| !functions.contains(name))
-        {
-            let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS | FunctionFlags::SQLITE_UTF8;
-            connection.create_scalar_function(name.as_str(), -1, flags, |_| Ok(Null))?;
-            functions.push(name);
-        } else {
-            break Err(error);
+        let collation = named("no such collation sequence: ").filter(|name| !stand_ins.collations.contains(name));
+        let function =
+            named("no such function: ").or_else(|| named("unknown function: ")).filter(|name| !stand_ins.functions.contains(name));
+        match (collation, function) {
+            _ if stand_ins.collations.len() + stand_ins.functions.len() >= STAND_INS_MAX => return Err(error),
+            (Some(name), _) => stand_ins.add_collation(name)?,
+            (None, Some(name)) => stand_ins.add_function(name)?,
+            (None, None) => return Err(error),
         }
-    };
-    for name in collations {
-        connection.remove_collation(name.as_str())?;
     }
-    for name in functions {
-        connection.remove_function(name.as_str(), -1)?;
+}
+
+/// Collations and functions that are there to be named, and go away with this. None may be there while a row is written.
+struct StandIns<'c> {
+    connection: &'c Connection,
+    collations: Vec<String>,
+    functions: Vec<String>,
+}
+
+impl StandIns<'_> {
+    fn add_collation(&mut self, name: String) -> Result<(), rusqlite::Error> {
+        self.connection.create_collation(name.as_str(), |a: &str, b: &str| a.cmp(b))?;
+        self.collations.push(name);
+        Ok(())
     }
-    created
+
+    fn add_function(&mut self, name: String) -> Result<(), rusqlite::Error> {
+        let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS | FunctionFlags::SQLITE_UTF8;
+        self.connection.create_scalar_function(name.as_str(), -1, flags, |_| Ok(Null))?;
+        self.functions.push(name);
+        Ok(())
+    }
+}
+
+impl Drop for StandIns<'_> {
+    fn drop(&mut self) {
+        // Removing fails only while a statement runs, and none does.
+        for name in &self.collations {
+            let _ = self.connection.remove_collation(name.as_str());
+        }
+        for name in &self.functions {
+            let _ = self.connection.remove_function(name.as_str(), -1);
+        }
+    }
 }
 
 /// Does something with a stand-in for each collation of a table's indexes that is not there. A scan compares nothing, but SQLite does not begin
@@ -100,15 +122,14 @@ pub(super) fn with_stand_ins<T>(connection: &Connection, table: &str, run: impl 
     let mut missing: Vec<String> = connection.prepare(sql)?.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
     // `PRAGMA collation_list` also lists those that the schema only names.
     missing.retain(|name| connection.prepare(&format!("SELECT 'a' < 'b' COLLATE {}", quote(name))).is_err());
-    for name in &missing {
-        connection.create_collation(name.as_str(), |a: &str, b: &str| a.cmp(b))?;
+    let mut stand_ins = StandIns { connection, collations: Vec::new(), functions: Vec::new() };
+    for name in missing {
+        stand_ins.add_collation(name)?;
     }
     // A key whose collation was not there when the schema was read stays unusable until it is read anew.
     connection.execute_batch(READ_ANEW)?;
     let result = run();
-    for name in &missing {
-        connection.remove_collation(name.as_str())?;
-    }
+    drop(stand_ins);
     connection.execute_batch(READ_ANEW)?;
     Ok(result)
 }

@@ -14,10 +14,12 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
-use super::quote;
 use super::read::State;
-use super::schema::{self, ColumnLine, VIRTUAL};
+use super::schema::{self, ColumnLine, STORED, VIRTUAL};
+use super::{needs, quote};
+use crate::engine::EngineError;
 use crate::rows::TableShape;
+use crate::schema::ObjectKind;
 use crate::value::Value;
 
 /// How a column changes what is written to it, <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
@@ -95,7 +97,7 @@ impl Fits {
     pub(super) fn needs(&self, column: usize, value: &Value) -> Option<Need> {
         let Column { affinity, not_null, is_strict } = self.0.get(column)?;
         let keeps = match (value, affinity) {
-            (Value::Null, _) => return not_null.then_some(Need::Constraints),
+            (Value::Null, _) => return not_null.then_some(Need::Null),
             (Value::Integer(_), Affinity::Text | Affinity::Real) => false,
             (Value::Real(_), Affinity::Text) => false,
             (Value::Real(real), Affinity::Integer | Affinity::Numeric) => !(*is_strict || real.trunc() == *real && real.abs() < 9.3e18),
@@ -112,16 +114,32 @@ impl Fits {
 /// What of a table's text keeps a column from a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// A constraint.
+    /// NOT NULL.
+    Null,
+    /// Another constraint, or that the table is STRICT.
     Constraints,
     /// The column's type.
     Type,
 }
 
-/// What a relaxed text leaves out: constraints and the expressions of generated columns, and the types of these columns.
+/// What a relaxed text leaves out besides checks, keys of other tables and the expressions of generated columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Relaxation {
+    /// Columns whose NOT NULL goes.
+    pub(super) nullable: BTreeSet<String>,
+    /// Columns whose type goes.
     pub(super) untyped: BTreeSet<String>,
+}
+
+impl Relaxation {
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.nullable.is_subset(&other.nullable) && self.untyped.is_subset(&other.untyped)
+    }
+
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.nullable.extend(other.nullable.iter().cloned());
+        self.untyped.extend(other.untyped.iter().cloned());
+    }
 }
 
 /// Tells whether SQLite would read a text as a number.
@@ -131,34 +149,62 @@ fn is_number(text: &[u8]) -> bool {
     is_plain && std::str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok())
 }
 
-/// Writes the relaxed text of a table, with its stored generated columns as ordinary ones, and without its virtual ones, which have no place in
-/// a row. None where an index needs what would go.
-pub(super) fn relaxed_sql(
-    state: &State<'_>,
-    table: &str,
-    without_rowid: bool,
-    relaxation: &Relaxation,
-) -> Result<Option<String>, rusqlite::Error> {
-    let (lines, generated): (Vec<ColumnLine>, Vec<ColumnLine>) =
-        schema::columns(state, table)?.into_iter().partition(|line| line.hidden != VIRTUAL);
-    let going: Vec<&str> = generated.iter().map(|line| line.name.as_str()).chain(relaxation.untyped.iter().map(String::as_str)).collect();
-    if !going.is_empty() {
-        let sql = "SELECT DISTINCT x.name FROM pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x WHERE x.key";
-        let mut statement = state.connection.prepare(sql)?;
-        let indexed: Vec<Option<String>> = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let is_indexed = generated.iter().any(|line| indexed.contains(&Some(line.name.clone())));
-        // An expression, or the condition of an index, may name any column; so may a word of its text that means something else.
-        let texts = indexes_with_expressions(state.connection, table)?;
-        if is_indexed || going.iter().any(|name| texts.iter().any(|text| names(text, name))) {
-            return Ok(None);
-        }
+/// Tells whether a table's text may be relaxed without an index depending on what goes, and without a value being left out: every stored
+/// generated column must be among those that are written.
+fn may_relax(state: &State<'_>, shape: &TableShape, lines: &[ColumnLine], relaxation: &Relaxation) -> Result<bool, EngineError> {
+    let table = &shape.name;
+    let is_kept = |line: &ColumnLine| shape.columns.iter().any(|column| column.generated && column.name == line.name);
+    if lines.iter().any(|line| line.hidden == STORED && !is_kept(line)) {
+        return Ok(false);
     }
+    let generated: Vec<&str> = lines.iter().filter(|line| line.hidden == VIRTUAL).map(|line| line.name.as_str()).collect();
+    let freed = relaxation.nullable.iter().chain(&relaxation.untyped).map(String::as_str);
+    let going: Vec<&str> = generated.iter().copied().chain(freed).collect();
+    if going.is_empty() {
+        return Ok(true);
+    }
+    // Name, whether a column of the table is a key of it, whether an expression is.
+    let look = || -> Result<Vec<(String, Option<String>, bool)>, rusqlite::Error> {
+        let sql =
+            "SELECT l.name, x.name, x.cid=-2 FROM pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x WHERE x.key";
+        state.connection.prepare(sql)?.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    };
+    let keys = look().map_err(|error| state.explain(error, &format!("looking at the indexes of `{table}`")))?;
+    let is_key = generated.iter().any(|name| keys.iter().any(|(_, key, _)| key.as_deref() == Some(name)));
+    let is_in_the_way = |line: &schema::Line| {
+        let Some(text) = line.object.sql.as_deref().filter(|_| line.object.table == *table).map(str::to_lowercase) else { return false };
+        let has_expression = keys.iter().any(|(index, _, is_expression)| *is_expression && *index == line.object.name);
+        // A plain key takes any value; an expression or a condition may name any column, and so may a word that means something else.
+        let telling = if has_expression { Some(text.as_str()) } else { text.find("where").map(|at| &text[at..]) };
+        telling.is_some_and(|text| going.iter().any(|name| names(text, name)))
+    };
+    let indexes = schema::lines(state)?;
+    Ok(!is_key && !indexes.iter().filter(|line| line.object.kind == ObjectKind::Index).any(is_in_the_way))
+}
+
+/// Writes the relaxed text of a table, with its stored generated columns as ordinary ones, and without its virtual ones, which have no place in
+/// a row. None where an index needs what would go, or SQLite does not take the text.
+pub(super) fn relaxed_sql(state: &State<'_>, shape: &TableShape, relaxation: &Relaxation) -> Result<Option<String>, EngineError> {
+    let fail = |error| state.explain(error, &format!("looking at table `{}`", shape.name));
+    let lines = schema::columns(state, &shape.name).map_err(fail)?;
+    if !may_relax(state, shape, &lines, relaxation)? {
+        return Ok(None);
+    }
+    let text = write_sql(state, &shape.name, &lines, relaxation).map_err(fail)?;
+    // Tried out first: a text that cannot be read would make the whole schema unreadable.
+    let memory = Connection::open_in_memory().map_err(fail)?;
+    Ok(needs::create(&memory, &text).is_ok().then_some(text))
+}
+
+fn write_sql(state: &State<'_>, table: &str, lines: &[ColumnLine], relaxation: &Relaxation) -> Result<String, rusqlite::Error> {
+    let listed = schema::listed(state);
+    let entry = listed.iter().find(|entry| entry.name == table);
     let mut indexes = implicit_indexes(state.connection, table)?;
     indexes.sort_by_key(|index| index.number);
     let has_key_index = indexes.iter().any(|index| index.is_key);
-    let is_strict = schema::listed(state).iter().any(|entry| entry.name == table && entry.strict);
+    let is_strict = entry.is_some_and(|entry| entry.strict);
     let mut parts = Vec::new();
-    for line in &lines {
+    for line in lines.iter().filter(|line| line.hidden != VIRTUAL) {
         let (_, collation, ..) = state.connection.column_metadata(Some("main"), table, line.name.as_str())?;
         let collation = collation.map_or_else(|| "BINARY".into(), |name| name.to_string_lossy().into_owned());
         let declared = if line.key_position > 0 && !has_key_index {
@@ -168,8 +214,9 @@ pub(super) fn relaxed_sql(
         } else {
             Affinity::of_column(line, is_strict).word()
         };
-        let default = line.default.as_ref().map(|text| format!(" DEFAULT ({text}\n)")).unwrap_or_default();
-        parts.push(format!("{}{declared}{default} COLLATE {}", quote(&line.name), quote(&collation)));
+        let not_null = if line.not_null && !relaxation.nullable.contains(&line.name) { " NOT NULL" } else { "" };
+        let default = line.default.as_deref().map(default_clause).unwrap_or_default();
+        parts.push(format!("{}{declared}{not_null}{default} COLLATE {}", quote(&line.name), quote(&collation)));
     }
     for index in indexes {
         let columns: Vec<String> = index
@@ -181,24 +228,22 @@ pub(super) fn relaxed_sql(
             .collect();
         parts.push(format!("{}({})", if index.is_key { "PRIMARY KEY" } else { "UNIQUE" }, columns.join(",")));
     }
-    let tail = if without_rowid { " WITHOUT ROWID" } else { "" };
-    Ok(Some(format!("CREATE TABLE {}({}){tail}", quote(table), parts.join(","))))
+    let tail = if entry.is_some_and(|entry| entry.without_rowid) { " WITHOUT ROWID" } else { "" };
+    Ok(format!("CREATE TABLE {}({}){tail}", quote(table), parts.join(",")))
 }
 
-/// Tells whether a text in lower case has this name among its words.
+/// Writes a DEFAULT clause from the text that SQLite gives of it, which has lost the parentheses of an expression. A single word, quoted or not,
+/// must not get any: it is a text then, and a column's name in them.
+fn default_clause(text: &str) -> String {
+    let is_word = text.chars().all(|letter| letter.is_alphanumeric() || letter == '_') || text.starts_with(['`', '[']);
+    if is_word || schema::is_literal(text) { format!(" DEFAULT {text}") } else { format!(" DEFAULT ({text}\n)") }
+}
+
+/// Tells whether a text in lower case may name a column: has its name among its words. A name that is no plain word can be written in many ways.
 fn names(text: &str, name: &str) -> bool {
     let name = name.to_lowercase();
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
-    if name.chars().all(is_part) { text.split(|letter| !is_part(letter)).any(|word| word == name) } else { text.contains(&name) }
-}
-
-/// Returns the texts, in lower case, of a table's indexes that have an expression or a condition.
-fn indexes_with_expressions(connection: &Connection, table: &str) -> Result<Vec<String>, rusqlite::Error> {
-    let sql = "SELECT DISTINCT CAST(s.sql AS BLOB) FROM main.sqlite_schema AS s, pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x \
-               WHERE s.type='index' AND s.name=l.name AND s.sql IS NOT NULL AND (l.partial OR x.cid=-2)";
-    let mut statement = connection.prepare(sql)?;
-    let texts = statement.query_map([table], |row| Ok(String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).to_lowercase()))?;
-    texts.collect()
+    !name.chars().all(is_part) || text.split(|letter| !is_part(letter)).any(|word| word == name)
 }
 
 /// An index that came with a table's PRIMARY KEY or UNIQUE.

@@ -389,7 +389,7 @@ impl Defaults {
     }
 }
 
-fn is_literal(expression: &str) -> bool {
+pub(super) fn is_literal(expression: &str) -> bool {
     let text = expression.trim();
     let body = text.strip_prefix(['+', '-']).unwrap_or(text).trim_start();
     match body.as_bytes().first() {

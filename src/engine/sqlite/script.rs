@@ -81,7 +81,9 @@ impl<'a> Script<'a> {
             return Ok(());
         }
         let (text, kind, name) = (ddl_literal(sql), object.kind.word(), text_literal(&object.name));
-        self.edit(&format!("UPDATE sqlite_schema SET sql={text} WHERE type='{kind}' AND name={name};"))
+        self.edit(&format!("UPDATE sqlite_schema SET sql={text} WHERE type='{kind}' AND name={name};"))?;
+        // It was made from a text that stands for its own.
+        if object.kind == ObjectKind::Index && !is_plain { self.line(&format!("REINDEX {};", quote(&object.name))) } else { Ok(()) }
     }
 
     fn forget(&mut self, object: &SchemaObject) {

@@ -129,8 +129,15 @@ impl RowStatement<'_> {
                 Some(Need::Type) => {
                     needs.get_or_insert_default().untyped.insert(shape.name.clone());
                 }
-                Some(Need::Constraints) => needs = Some(needs.take().unwrap_or_default()),
-                None if shape.generated => needs = Some(needs.take().unwrap_or_default()),
+                Some(Need::Null) => {
+                    needs.get_or_insert_default().nullable.insert(shape.name.clone());
+                }
+                Some(Need::Constraints) => {
+                    needs.get_or_insert_default();
+                }
+                None if shape.generated => {
+                    needs.get_or_insert_default();
+                }
                 None => {}
             }
         };
@@ -318,7 +325,7 @@ impl<'a> Patch<'a> {
     fn lack(&self, statement: &RowStatement<'_>, error: rusqlite::Error) -> RowError {
         let shape = statement.shape();
         let Some(missing) = needs::missing(&error) else { return RowError::Other(self.state.explain(error, &statement.doing())) };
-        let can_relax = || self.relaxed_text(shape, &Relaxation::default()).is_ok_and(|text| text.is_some());
+        let can_relax = || relaxed::relaxed_sql(&self.state, shape, &Relaxation::default()).is_ok_and(|text| text.is_some());
         if !self.covers(shape, &Relaxation::default()) && can_relax() {
             return RowError::Refused(error);
         }
@@ -332,18 +339,12 @@ impl<'a> Patch<'a> {
 
     /// Tells whether a table was asked to relax this far.
     fn covers(&self, shape: &TableShape, needs: &Relaxation) -> bool {
-        self.relaxed.iter().any(|relaxed| relaxed.table == shape.name && needs.untyped.is_subset(&relaxed.by.untyped))
+        self.relaxed.iter().any(|relaxed| relaxed.table == shape.name && needs.is_within(&relaxed.by))
     }
 
     /// Tells whether a table has a relaxed text now.
     fn is_relaxed(&self, shape: &TableShape) -> bool {
         self.relaxed.iter().any(|relaxed| relaxed.table == shape.name && relaxed.own.is_some())
-    }
-
-    fn relaxed_text(&self, shape: &TableShape, relaxation: &Relaxation) -> Result<Option<String>, EngineError> {
-        let without_rowid = schema::listed(&self.state).iter().any(|entry| entry.name == shape.name && entry.without_rowid);
-        let text = relaxed::relaxed_sql(&self.state, &shape.name, without_rowid, relaxation);
-        text.map_err(|error| self.state.explain(error, &format!("looking at table `{}`", shape.name)))
     }
 
     /// Gives a table the text that takes more rows, until [`Patch::tighten`]; where there is none, its rows are tried as it is.
@@ -352,12 +353,12 @@ impl<'a> Patch<'a> {
             return Ok(());
         }
         for relaxed in self.relaxed.iter().filter(|relaxed| relaxed.table == shape.name) {
-            needs.untyped.extend(relaxed.by.untyped.iter().cloned());
+            needs.extend(&relaxed.by);
         }
         // From its own text, which says what is still true of its columns.
         self.tighten()?;
-        let text = match self.relaxed_text(shape, &needs)? {
-            None if !needs.untyped.is_empty() => self.relaxed_text(shape, &Relaxation::default())?,
+        let text = match relaxed::relaxed_sql(&self.state, shape, &needs)? {
+            None if needs != Relaxation::default() => relaxed::relaxed_sql(&self.state, shape, &Relaxation::default())?,
             text => text,
         };
         let is_it = |line: &Line| line.object.kind == ObjectKind::Table && line.object.name == shape.name;
@@ -491,7 +492,15 @@ impl PatchTarget for Patch<'_> {
                 Ok(())
             })?;
         }
-        self.order_schema(target)
+        self.order_schema(target)?;
+        // They were made from a text that stands for theirs.
+        for object in target.objects.iter().filter(|object| object.kind == ObjectKind::Index && !is_present(object)) {
+            let sql = object.sql.as_deref().unwrap_or_default();
+            if text::ddl_bytes(sql) != sql.as_bytes() {
+                self.execute(&format!("REINDEX main.{}", quote(&object.name)), &format!("filling index `{}`", object.name))?;
+            }
+        }
+        Ok(())
     }
 
     fn write_settings(&mut self, settings: &Settings) -> Result<(), EngineError> {
@@ -603,6 +612,7 @@ impl ReadTransaction for Patch<'_> {
 
 impl WriteTransaction for Patch<'_> {
     fn commit(self: Box<Self>) -> Result<(), EngineError> {
+        self.state.site.check_file()?;
         // If this fails (a reader that does not end), dropping the state rolls back.
         self.execute("COMMIT", "committing")
     }
