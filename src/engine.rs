@@ -23,6 +23,14 @@ pub enum EngineError {
     /// There is no database at this place.
     #[error("there is no database at `{0}`")]
     Missing(String),
+    /// There is something, and it cannot be opened.
+    #[error("`{place}` cannot be opened: {reason}")]
+    Unreadable {
+        /// The place.
+        place: String,
+        /// The system's words.
+        reason: String,
+    },
     /// The file is something else.
     #[error("`{place}` is not a {engine} database: {reason}")]
     NotADatabase {

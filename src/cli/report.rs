@@ -278,6 +278,7 @@ fn of_engine(error: &EngineError) -> (ErrorKind, Option<&'static str>) {
             (ErrorKind::Locked, Some("close what holds the database, or raise `busy-timeout-ms` under `[sqlite]` in dbelay.toml"))
         }
         EngineError::Missing(_) => (ErrorKind::NotFound, Some("check the path; `--db` names another")),
+        EngineError::Unreadable { .. } => (ErrorKind::Config, Some("check its permissions and those of its folder; `--db` names another")),
         EngineError::NotADatabase { .. } => (ErrorKind::Config, Some("`--db` names another")),
         EngineError::Extension { .. } => (ErrorKind::Config, Some("`extensions` under `[sqlite]` in dbelay.toml names it")),
         EngineError::Lacks(_) => (ErrorKind::Database, Some(EXTENSIONS)),

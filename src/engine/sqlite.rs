@@ -260,10 +260,16 @@ fn file_id(_: &Path) -> Option<FileId> {
 fn check_file(path: &Path) -> Result<(), EngineError> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(not_a_database(path, "it is a directory")),
+        // A pipe would be waited for, and a device has no end.
+        Ok(metadata) if !metadata.is_file() => Err(not_a_database(path, "it is a pipe or a device")),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(EngineError::Missing(place(path))),
-        Err(error) => Err(not_a_database(path, &error.to_string())),
+        Err(error) => Err(unreadable(path, &error.to_string())),
     }
+}
+
+fn unreadable(path: &Path, reason: &str) -> EngineError {
+    EngineError::Unreadable { place: place(path), reason: reason.to_owned() }
 }
 
 fn not_a_database(path: &Path, reason: &str) -> EngineError {
@@ -333,7 +339,7 @@ impl Site {
             Some(ErrorCode::NotADatabase) => {
                 EngineError::NotADatabase { place: place(&self.path), engine: "SQLite", reason: error.to_string() }
             }
-            Some(ErrorCode::CannotOpen) => not_a_database(&self.path, &why_unreadable(&self.path).unwrap_or_else(|| error.to_string())),
+            Some(ErrorCode::CannotOpen) => unreadable(&self.path, &why_unreadable(&self.path).unwrap_or_else(|| error.to_string())),
             _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
         }
     }

@@ -667,6 +667,43 @@ fn a_log_that_must_be_replayed_where_nothing_can_be_written_is_said_so() {
 }
 
 #[test]
+fn pipes_and_devices_are_no_databases() {
+    let sandbox = Sandbox::new();
+    finish(Command::new("mkfifo").arg(sandbox.db())).exits(0);
+    sandbox.dbelay(&["snapshot"]).exits(2).says(&["it is a pipe or a device"]);
+    sandbox.run(&["--db", "/dev/null", "snapshot"]).exits(2).says(&["it is a pipe or a device"]);
+}
+
+#[test]
+fn line_ends_of_other_systems_pass_through_a_script() {
+    let sandbox = Sandbox::with("CREATE TABLE t(x); INSERT INTO t VALUES('one')");
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    sandbox.sql("CREATE TABLE u(y, -- a comment\r\n z); CREATE VIEW v AS\r\n SELECT * FROM u; UPDATE t SET x='one\r\ntwo'||char(13)");
+    let patch = sandbox.dbelay(&["diff", "good", "--format", "sql"]).exits(0).stdout;
+    // As the sqlite3 shell reads a line.
+    let lines: String = patch.split('\n').map(|line| format!("{}\n", line.strip_suffix('\r').unwrap_or(line))).collect();
+    sandbox.dbelay(&["restore", "good", "--to", "new.db"]).exits(0);
+    rusqlite::Connection::open(sandbox.path("new.db")).unwrap().execute_batch(&lines).unwrap();
+    oracle::assert_same(&sandbox.db(), &sandbox.path("new.db"));
+}
+
+#[test]
+fn a_stored_column_that_was_virtual_before_is_in_the_way_back() {
+    let sandbox = Sandbox::new();
+    sandbox.application_sql("CREATE TABLE t(id INTEGER PRIMARY KEY, a, g AS (shout(a))); INSERT INTO t VALUES(1,'x'),(2,'y')");
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    sandbox.application_sql(
+        "CREATE TABLE n(id INTEGER PRIMARY KEY, a, g AS (shout(a)) STORED); INSERT INTO n SELECT id, a FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t",
+    );
+    let stored = sandbox.copy_db("stored.db");
+    sandbox.dbelay(&["rollback", "good"]).exits(0);
+    sandbox.dbelay(&["undo"]).exits(0);
+    oracle::assert_same(&stored, &sandbox.db());
+    sandbox.dbelay(&["redo"]).exits(0);
+    sandbox.dbelay(&["diff", "good", "--exit-code"]).exits(0);
+}
+
+#[test]
 fn an_unreadable_database_is_said_so() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::with("CREATE TABLE t(x)");

@@ -74,7 +74,7 @@ impl<'a> Script<'a> {
         let end = if sql.rsplit('\n').next().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
         self.line(&format!("{sql}{end}"))?;
         let heads = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "];
-        let is_plain = text::ddl_bytes(sql) == sql.as_bytes();
+        let is_plain = text::ddl_bytes(sql) == sql.as_bytes() && !sql.contains('\r');
         let is_kept =
             is_plain && heads.iter().any(|head| sql.strip_prefix(head).is_some_and(|rest| !rest.starts_with(char::is_whitespace)));
         if is_kept && end == ";" {
@@ -285,8 +285,11 @@ fn ddl_literal(sql: &str) -> String {
     literal(&Value::Text(text::ddl_bytes(sql)))
 }
 
-/// The most NULs in a text that is written in parts.
-const NULS_MAX: usize = 400;
+/// What does not stand as itself in a script: SQL ends at a NUL, and the shell takes the carriage return off the end of a line.
+const APART: [char; 2] = ['\0', '\r'];
+
+/// The most of those in a text that is written in parts.
+const PARTS_MAX: usize = 400;
 
 /// Writes a value as an SQL expression that has exactly this value in a database of this encoding.
 fn literal_in(value: &Value, encoding: Encoding) -> String {
@@ -295,7 +298,7 @@ fn literal_in(value: &Value, encoding: Encoding) -> String {
         Value::Text(bytes)
             if encoding != Encoding::Utf8
                 && std::str::from_utf8(bytes)
-                    .map_or(true, |text| text.contains(['\u{fffe}', '\u{ffff}']) || text.matches('\0').count() > NULS_MAX) =>
+                    .map_or(true, |text| text.contains(['\u{fffe}', '\u{ffff}']) || text.matches(APART).count() > PARTS_MAX) =>
         {
             text::encode(bytes, encoding).map_or_else(|| literal(value), |stored| format!("+CAST({} AS TEXT)", blob_literal(&stored)))
         }
@@ -311,11 +314,18 @@ pub fn literal(value: &Value) -> String {
         Value::Integer(value) => value.to_string(),
         Value::Real(value) => real_literal(*value),
         Value::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => format!("'{}'", text.replace('\'', "''")),
+            Ok(text) if !text.contains(APART) => format!("'{}'", text.replace('\'', "''")),
             // Beyond some hundred parts the expression would be too deep for SQLite.
-            Ok(text) if text.matches('\0').count() <= NULS_MAX => {
-                let parts: Vec<String> = text.split('\0').map(|part| format!("'{}'", part.replace('\'', "''"))).collect();
-                format!("({})", parts.join("||char(0)||"))
+            Ok(text) if text.matches(APART).count() <= PARTS_MAX => {
+                let part = |part: &str| match part.strip_suffix(APART) {
+                    None => format!("'{}'", part.replace('\'', "''")),
+                    Some(rest) => {
+                        let code = if part.ends_with('\r') { 13 } else { 0 };
+                        format!("'{}'||char({code})", rest.replace('\'', "''"))
+                    }
+                };
+                let parts: Vec<String> = text.split_inclusive(APART).map(part).collect();
+                format!("({})", parts.join("||"))
             }
             _ => format!("CAST({} AS TEXT)", blob_literal(bytes)),
         },
@@ -381,6 +391,9 @@ mod tests {
             Value::Integer(i64::MIN),
             Value::Integer(i64::MAX),
             Value::Text("a'b\0c".into()),
+            Value::Text("one\r\ntwo\r\n".into()),
+            Value::Text("\r".into()),
+            Value::Text("\0\r\n".repeat(500).into()),
             Value::Text(vec![0xff]),
             Value::Text(Vec::new()),
             Value::Blob(Vec::new()),
