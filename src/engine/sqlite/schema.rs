@@ -393,7 +393,10 @@ pub(super) fn is_literal(expression: &str) -> bool {
     let text = expression.trim();
     let body = text.strip_prefix(['+', '-']).unwrap_or(text).trim_start();
     match body.as_bytes().first() {
-        Some(b'0'..=b'9' | b'.') => body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte)),
+        Some(b'0'..=b'9' | b'.') => {
+            let hexadecimal = body.strip_prefix("0x").or_else(|| body.strip_prefix("0X"));
+            hexadecimal.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) || body.parse::<f64>().is_ok()
+        }
         Some(&mark @ (b'\'' | b'"')) => ends_string(body, mark),
         Some(b'x' | b'X') if body.as_bytes().get(1) == Some(&b'\'') => ends_string(&body[1..], b'\''),
         _ => ["null", "true", "false"].iter().any(|word| body.eq_ignore_ascii_case(word)),
@@ -429,10 +432,10 @@ mod tests {
 
     #[test]
     fn only_literals_are_constant_defaults() {
-        for literal in ["0", "-1.5e3", "'a''b'", "NULL", "true", "x'00'", "\"a\"", "''"] {
+        for literal in ["0", "0x1F", "-1.5e3", "'a''b'", "NULL", "true", "x'00'", "\"a\"", "''"] {
             assert!(is_literal(literal), "{literal}");
         }
-        for other in ["CURRENT_TIMESTAMP", "random()", "'a' || 'b'", "1 + f(2)", "'", ""] {
+        for other in ["CURRENT_TIMESTAMP", "random()", "'a' || 'b'", "1 + f(2)", "1+1", "1-1", "'", ""] {
             assert!(!is_literal(other), "{other}");
         }
     }
