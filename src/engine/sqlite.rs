@@ -1,6 +1,9 @@
 //! SQLite through rusqlite and its bundled library.
 //!
-//! - [`read`] reads a state, [`schema`] describes it, [`write`] changes it, [`script`] writes the same changes as SQL text.
+//! - [`read`] reads a state, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
+//!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
+//!   own table would refuse, [`locks`] about others, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
 //! - Virtual tables are never asked for rows and never created through their module: their shadow tables are ordinary tables to us,
@@ -15,6 +18,7 @@ mod read;
 mod relaxed;
 mod schema;
 pub mod script;
+mod statement;
 pub mod text;
 mod write;
 

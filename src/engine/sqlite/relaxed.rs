@@ -299,8 +299,8 @@ mod tests {
             let fits = Fits(vec![Column { affinity: Affinity::of(declared), not_null: false, is_strict: false }]);
             connection.execute_batch(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t(c {declared})")).expect("made");
             for value in &values {
-                connection.execute("INSERT INTO t VALUES(?)", [super::super::write::Bound(value)]).expect("inserted");
-                let kept = connection.query_row("SELECT c FROM t", [], |row| Ok(super::super::write::owned(row.get_ref(0)?)));
+                connection.execute("INSERT INTO t VALUES(?)", [super::super::statement::Bound(value)]).expect("inserted");
+                let kept = connection.query_row("SELECT c FROM t", [], |row| Ok(super::super::statement::owned(row.get_ref(0)?)));
                 connection.execute("DELETE FROM t", []).expect("emptied");
                 let kept = kept.expect("selected").to_json() == value.to_json();
                 assert!(kept || fits.needs(0, value).is_some(), "{declared} changes {}", value.to_json());
