@@ -324,8 +324,10 @@ fn scar(random: &mut Random) -> Vec<String> {
 }
 
 #[test]
-fn rows_that_their_tables_would_refuse_are_restored_on_random_databases() {
-    for_each_seed(8, &mut |_, random| {
+fn rows_that_their_tables_would_refuse_are_restored_or_left_alone_on_random_databases() {
+    let (mut cases, mut refused) = (0, 0);
+    for_each_seed(12, &mut |_, random| {
+        cases += 1;
         let sandbox = Sandbox::new();
         let (tables, mut statements) = build(random);
         statements.extend(scar(random));
@@ -338,7 +340,15 @@ fn rows_that_their_tables_would_refuse_are_restored_on_random_databases() {
             run_all(&sandbox, &tables.iter().map(|table| format!("DROP TABLE {}", quote(&table.name))).collect::<Vec<_>>());
         }
         let after = sandbox.copy_db("after.db");
-        sandbox.dbelay(&["rollback", "a", "--yes"]).exits(0);
+        let run = sandbox.dbelay(&["rollback", "a", "--yes"]);
+        if run.code == 3 {
+            // An index has a condition on what would have to give way.
+            assert!(run.stderr.contains("NOT NULL constraint failed") || run.stderr.contains("would differ"), "{}", run.stderr);
+            oracle::assert_same(&after, &sandbox.db());
+            refused += 1;
+            return;
+        }
+        run.exits(0);
         oracle::assert_same(&before, &sandbox.db());
         if oracle::dump(&before) != oracle::dump(&after) {
             sandbox.dbelay(&["undo", "--yes"]).exits(0);
@@ -347,6 +357,8 @@ fn rows_that_their_tables_would_refuse_are_restored_on_random_databases() {
         sandbox.dbelay(&["restore", "a", "--to", "restored.db"]).exits(0);
         oracle::assert_same(&before, &sandbox.path("restored.db"));
     });
+    println!("{refused} of {cases} refused");
+    assert!(refused * 10 <= cases, "{refused} of {cases} refused");
 }
 
 /// Runs a case for each seed that is asked for.

@@ -239,11 +239,15 @@ fn default_clause(text: &str) -> String {
     if is_word || schema::is_literal(text) { format!(" DEFAULT {text}") } else { format!(" DEFAULT ({text}\n)") }
 }
 
-/// Tells whether a text in lower case may name a column: has its name among its words. A name that is no plain word can be written in many ways.
+/// Tells whether a text in lower case may name a column: as one of its words, or quoted in one of SQLite's ways.
 fn names(text: &str, name: &str) -> bool {
     let name = name.to_lowercase();
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
-    !name.chars().all(is_part) || text.split(|letter| !is_part(letter)).any(|word| word == name)
+    if name.chars().all(is_part) {
+        return text.split(|letter| !is_part(letter)).any(|word| word == name);
+    }
+    let doubled = ['"', '`', '\''].map(|quote| name.replace(quote, &format!("{quote}{quote}")));
+    text.contains(&name) || doubled.iter().any(|quoted| text.contains(quoted))
 }
 
 /// An index that came with a table's PRIMARY KEY or UNIQUE.
@@ -276,6 +280,15 @@ fn implicit_indexes(connection: &Connection, table: &str) -> Result<Vec<Implicit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_column_is_named_however_it_is_quoted() {
+        for text in ["where \"a\"\"b\" < 5", "where [a\"b] < 5", "where `a\"b` < 5"] {
+            assert!(names(text, "A\"b"), "{text}");
+        }
+        assert!(names("where \"n\" < 5", "N") && names("where t.n<5", "n"));
+        assert!(!names("where name < 5", "n") && !names("where a < 5", "a b"));
+    }
 
     #[test]
     fn what_a_column_keeps_is_what_sqlite_would_not_change() {
