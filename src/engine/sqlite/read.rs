@@ -59,8 +59,14 @@ impl<'a> State<'a> {
         builder: &mut GroupBuilder,
         each: &mut dyn FnMut(Option<RowGroup>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let scanned = match self.try_scan(shape, tail, builder, each) {
-            Err(error) if is_about_collations(&error) => {
+        // What was handed over once must not be handed over again.
+        let mut is_begun = false;
+        let first = self.try_scan(shape, tail, builder, &mut |group| {
+            is_begun = true;
+            each(group)
+        });
+        let scanned = match first {
+            Err(error) if !is_begun && is_about_collations(&error) => {
                 needs::with_stand_ins(self.connection, &shape.name, || self.try_scan(shape, tail, builder, each))
                     .and_then(|scanned| scanned)
             }
