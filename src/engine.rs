@@ -99,6 +99,17 @@ pub struct Finding {
     pub count: u64,
 }
 
+/// The answer to a question in SQL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The columns' names, in order.
+    pub columns: Vec<String>,
+    /// The rows, in the order in which the engine gave them.
+    pub rows: Vec<Vec<Value>>,
+    /// Whether there were more rows.
+    pub is_cut: bool,
+}
+
 /// Something that a schema needs and this engine lacks, so that a table cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
@@ -167,6 +178,12 @@ pub trait ReadTransaction {
 
     /// Runs the engine's own checks: structure and foreign keys. Findings come in the engine's order, at most 100 a check.
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError>;
+
+    /// Answers a question in the engine's own SQL with at most this many rows. The question is one statement that reads.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsupported`] for a statement that is no such question, [`EngineError::Statement`] for one that fails.
+    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError>;
 
     /// Returns a number that stays the same between two transactions of the same [`Engine`] value if and only if nobody else
     /// changed the database between them.

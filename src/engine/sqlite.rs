@@ -1,6 +1,6 @@
 //! SQLite through rusqlite and its bundled library.
 //!
-//! - [`read`] reads a state, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
+//! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
 //!   own table would refuse, [`locks`] about others, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
@@ -14,6 +14,7 @@ mod extension;
 pub mod fingerprint;
 mod locks;
 mod needs;
+mod query;
 mod read;
 mod relaxed;
 mod schema;

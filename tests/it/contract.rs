@@ -248,3 +248,31 @@ fn a_second_writer_waits_within_its_bound() {
         assert!(matches!(second.begin_write().map(drop), Err(EngineError::Locked { waited_ms: 100, .. })));
     });
 }
+
+#[test]
+fn a_question_is_answered_and_a_command_is_refused() {
+    with_sqlite(|subject| {
+        drop((subject.create)());
+        (subject.run)(TABLES);
+        let mut engine = (subject.open)().unwrap();
+        let mut read = engine.begin_read().unwrap();
+        let answer = read.query("SELECT id, name FROM users ORDER BY id", 2).unwrap();
+        assert_eq!(answer.columns, ["id", "name"]);
+        assert_eq!(answer.rows, [[Value::Integer(1), text("ann")], [Value::Integer(2), text("bob")]]);
+        assert!(answer.is_cut);
+        assert!(!read.query("-- how many\nWITH u AS (SELECT 1) SELECT * FROM u", 1).unwrap().is_cut);
+        for sql in [
+            "DELETE FROM users",
+            "WITH u AS (SELECT 1) DELETE FROM users",
+            "SELECT 1; DELETE FROM users",
+            "ROLLBACK",
+            "PRAGMA user_version=7",
+            "SELECT ?",
+            "",
+        ] {
+            assert!(matches!(read.query(sql, 1), Err(EngineError::Unsupported(_))), "{sql}");
+        }
+        assert!(matches!(read.query("SELECT nothing FROM users", 1), Err(EngineError::Statement { .. })));
+        assert_eq!(read.query("SELECT count(*) FROM users", 1).unwrap().rows, [[Value::Integer(3)]]);
+    });
+}

@@ -7,8 +7,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::text::{self, Encoding};
-use super::{Site, needs, quote, schema};
-use crate::engine::{EngineError, Finding, ReadTransaction};
+use super::{Site, needs, query, quote, schema};
+use crate::engine::{Answer, EngineError, Finding, ReadTransaction};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, Setting, SettingScope, Settings};
 
@@ -375,6 +375,10 @@ impl ReadTransaction for State<'_> {
         findings.extend(self.computed_indexes()?);
         findings.extend(self.foreign_key_check()?);
         Ok(findings)
+    }
+
+    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
+        query::query(self, sql, rows_max)
     }
 
     fn stamp(&mut self) -> Result<u64, EngineError> {

@@ -13,7 +13,7 @@ use super::schema::{Line, lines, virtual_module};
 use super::statement::{Bound, Ddl, Form, RowStatement, is_too_wide};
 use super::text::{self, Encoding};
 use super::{needs, quote, schema, script};
-use crate::engine::{EngineError, Finding, Obstacle, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
+use crate::engine::{Answer, EngineError, Finding, Obstacle, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
@@ -439,6 +439,10 @@ impl ReadTransaction for Patch<'_> {
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.state.findings()
+    }
+
+    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
+        self.state.query(sql, rows_max)
     }
 
     fn stamp(&mut self) -> Result<u64, EngineError> {
