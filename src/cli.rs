@@ -26,11 +26,13 @@ pub mod demo_apply;
 pub mod diff;
 pub mod fsck;
 pub mod init;
+pub mod isolate;
 pub mod log;
 pub mod man;
 pub mod migrate;
 pub mod op;
 pub mod redo;
+pub mod rehearse;
 pub mod restore;
 pub mod rollback;
 pub mod show;
@@ -145,6 +147,8 @@ pub enum Command {
     Man(man::Args),
     #[command(hide = true)]
     DemoApply(demo_apply::Args),
+    #[command(hide = true)]
+    Isolate(isolate::Args),
 }
 
 /// What dbelay knows of the world around it; built in `main.rs`, where alone the clock, the environment and randomness are read.
@@ -238,6 +242,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),
         Command::DemoApply(args) => demo_apply::run(args, cx),
+        Command::Isolate(args) => isolate::run(args, cx),
     }
 }
 

@@ -17,7 +17,7 @@ pub const FILE_NAME: &str = "dbelay.toml";
 pub const BUSY_TIMEOUT_MS_MAX: u64 = 86_400_000;
 
 /// The contents of `dbelay.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Config {
     /// Where the file is; paths in it are relative to its folder.
@@ -33,6 +33,8 @@ pub struct Config {
     pub sources: BTreeMap<String, SourceValue>,
     /// What `dbelay migrate` does.
     pub migrate: MigrateConfig,
+    /// What a migration must not do.
+    pub guards: GuardsConfig,
     /// SQLite alone.
     pub sqlite: SqliteConfig,
 }
@@ -49,6 +51,151 @@ pub struct MigrateConfig {
     /// The variable from which the migration command takes its database; a rehearsal points it at the scratch database.
     #[serde(deserialize_with = "variable_name")]
     pub url_env: Option<String>,
+}
+
+/// `[guards]`: what a migration must not do, whatever else it does.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct GuardsConfig {
+    /// The most rows that any table may lose.
+    #[serde(alias = "rows_removed_max")]
+    pub rows_removed_max: Option<Limit>,
+    /// The most rows of any table that may change.
+    #[serde(alias = "rows_changed_max")]
+    pub rows_changed_max: Option<Limit>,
+    /// Tables that must stay as they are.
+    pub unchanged: Vec<String>,
+    /// Limits of single tables, which count in place of the general ones.
+    pub tables: BTreeMap<String, TableGuards>,
+    /// Questions in SQL whose answers are known.
+    #[serde(rename = "assert", deserialize_with = "assertions")]
+    pub assertions: Vec<Assertion>,
+}
+
+impl GuardsConfig {
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `[guards.tables.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TableGuards {
+    /// The most rows that it may lose.
+    #[serde(alias = "rows_removed_max")]
+    pub rows_removed_max: Option<Limit>,
+    /// The most of its rows that may change.
+    #[serde(alias = "rows_changed_max")]
+    pub rows_changed_max: Option<Limit>,
+}
+
+/// How many rows: a count, or a share of those that the table had before (`"5%"`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// So many rows.
+    Rows(u64),
+    /// So many in a hundred.
+    Percent(f64),
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Rows(u64),
+            Text(String),
+        }
+        let expected = "a limit is a number of rows, or a share of them such as \"5%\"";
+        let written = Written::deserialize(deserializer).map_err(|_| D::Error::custom(expected))?;
+        let percent = match written {
+            Written::Rows(rows) => return Ok(Self::Rows(rows)),
+            Written::Text(text) => text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok()),
+        };
+        match percent {
+            Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Self::Percent(percent)),
+            _ => Err(D::Error::custom(expected)),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(rows) => write!(f, "{rows}"),
+            Self::Percent(percent) => write!(f, "{percent} %"),
+        }
+    }
+}
+
+/// `[[guards.assert]]`: a question in SQL, and what is known of its answer after the migration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Assertion {
+    /// What the verdict calls it.
+    pub name: String,
+    /// One SELECT.
+    pub sql: String,
+    /// Its one value.
+    #[serde(default)]
+    pub equals: Option<Expected>,
+    /// The least that its one value may be.
+    #[serde(default, alias = "at_least")]
+    pub at_least: Option<f64>,
+    /// The most that its one value may be.
+    #[serde(default, alias = "at_most")]
+    pub at_most: Option<f64>,
+    /// Whether all its rows must be what they were before the migration.
+    #[serde(default, alias = "unchanged-by-the-migration", alias = "unchanged_by_the_migration")]
+    pub unchanged: bool,
+}
+
+/// The value that an assertion expects.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Expected {
+    /// A truth value, which is 1 or 0 to databases without such.
+    Boolean(bool),
+    /// An integer.
+    Integer(i64),
+    /// A real.
+    Real(f64),
+    /// A text.
+    Text(String),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Real(value) => write!(f, "{value:?}"),
+            Self::Text(value) => write!(f, "\"{value}\""),
+        }
+    }
+}
+
+fn assertions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Assertion>, D::Error> {
+    let assertions = Vec::<Assertion>::deserialize(deserializer)?;
+    for (at, assertion) in assertions.iter().enumerate() {
+        let Assertion { name, sql, equals, at_least, at_most, unchanged } = assertion;
+        let bounds = usize::from(equals.is_some()) + usize::from(at_least.is_some() || at_most.is_some()) + usize::from(*unchanged);
+        let wrong = if name.trim().is_empty() || name.chars().any(char::is_control) {
+            "the name of an assertion is empty or no plain text".to_owned()
+        } else if assertions.iter().take(at).any(|other| other.name == *name) {
+            format!("two assertions are called `{name}`")
+        } else if sql.trim().is_empty() {
+            format!("the assertion `{name}` has no SQL")
+        } else if bounds != 1 {
+            format!("the assertion `{name}` needs one of `equals`, `at-least` (with or without `at-most`), and `unchanged = true`")
+        } else {
+            continue;
+        };
+        return Err(D::Error::custom(wrong));
+    }
+    Ok(assertions)
 }
 
 /// What happens after a failed or destructive migration.
@@ -234,6 +381,21 @@ database = {database}
 
 # The variable in which your migration command looks for its database; a rehearsal sets it.
 # url-env = "DATABASE_URL"
+
+# What no migration may do. A guard that is broken is cited by name, and the migration rolled back.
+# [guards]
+# The most rows that any table may lose, or that may change in it: a number, or a share of its rows.
+# rows-removed-max = "1%"
+# rows-changed-max = "50%"
+# Tables that must stay as they are.
+# unchanged = ["countries"]
+# [guards.tables.users]
+# rows-removed-max = 0
+# [[guards.assert]]
+# name = "every order has a customer"
+# sql = "SELECT count(*) FROM orders WHERE customer_id IS NULL"
+# Or `at-least`, `at-most`, or `unchanged = true`: what the migration must leave as it was.
+# equals = 0
 
 # [sqlite]
 # How long to wait while another process holds the database.

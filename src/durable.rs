@@ -95,6 +95,30 @@ pub fn remove(path: &Path) -> io::Result<()> {
     sync_dir(directory_of(path))
 }
 
+/// Gives a file another name, durably. Something of that name must not be there.
+///
+/// # Errors
+/// What the system says. The file has its old name then.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    if to.symlink_metadata().is_ok() {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    step();
+    fs::rename(from, to)?;
+    sync_dir(directory_of(to))
+}
+
+/// Returns how many bytes may still be written below a folder; none where the system does not say.
+pub fn room_bytes(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(folder).ok().map(|room| room.f_bavail.saturating_mul(room.f_frsize));
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
 /// Opens a file for its owner alone.
 ///
 /// # Errors

@@ -145,6 +145,19 @@ pub trait Engine: Send {
     /// As [`Engine::begin_read`], and [`EngineError::ReadOnly`]. A retry is safe.
     fn begin_write(&mut self) -> Result<Box<dyn WriteTransaction + '_>, EngineError>;
 
+    /// Returns how the database keeps its journal, where that is a property of its place and not of its state (`wal`, `delete`); none where an
+    /// engine knows no such thing.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn journal_mode(&mut self) -> Result<Option<String>, EngineError>;
+
+    /// Makes the database keep its journal so. Others must not hold it.
+    ///
+    /// # Errors
+    /// [`EngineError::Locked`], [`EngineError::Unsupported`] where it stays as it is.
+    fn set_journal_mode(&mut self, mode: &str) -> Result<(), EngineError>;
+
     /// Finds what keeps this engine from making these tables of a schema and writing their rows: functions, collations and modules that
     /// are not there. The database itself is not looked at.
     ///

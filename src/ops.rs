@@ -5,9 +5,11 @@
 pub mod capture;
 pub mod compare;
 pub mod fsck;
+pub mod guard;
 pub mod journal;
 pub mod migrate;
 pub mod plan;
+pub mod rehearse;
 pub mod rollback;
 pub mod seen;
 pub mod undo;
@@ -29,6 +31,34 @@ pub type Opener<'a> = dyn Fn() -> Result<Box<dyn Engine>, EngineError> + Sync + 
 /// Makes the session's database anew, empty, with these settings.
 pub type Creator<'a> = dyn Fn(&Settings) -> Result<Box<dyn Engine>, EngineError> + Sync + 'a;
 
+/// The file of a database, for engines that have one.
+pub trait Place: Sync {
+    /// Tells which file it is; none where there is none, or this system does not say.
+    fn look(&self) -> Option<FileLook>;
+
+    /// Gives what stands there, and what the engine keeps beside it, other names. For what is no database any more. Returns the file's new
+    /// name, if there was a file.
+    ///
+    /// # Errors
+    /// The system's; the file is where it was then.
+    fn set_aside(&self) -> std::io::Result<Option<std::path::PathBuf>>;
+
+    /// Gives the file its permissions.
+    ///
+    /// # Errors
+    /// The system's.
+    fn protect(&self, look: &FileLook) -> std::io::Result<()>;
+}
+
+/// Which file a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLook {
+    /// Device and inode.
+    pub id: (u64, u64),
+    /// Permissions.
+    pub mode: u32,
+}
+
 /// What every verb works with.
 pub struct Session<'a> {
     /// The project's store.
@@ -39,6 +69,8 @@ pub struct Session<'a> {
     pub open: &'a Opener<'a>,
     /// Makes it anew where it is gone.
     pub create: &'a Creator<'a>,
+    /// Its file.
+    pub place: &'a dyn Place,
     /// Tells, where it can, by a text that stays the same exactly as long as nobody writes the database.
     pub fingerprint: &'a (dyn Fn() -> Option<String> + Sync),
     /// Who and where; `command` stays empty here.
@@ -52,6 +84,16 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Returns the time now, to measure from.
+    pub fn clock(&self) -> DateTime<Utc> {
+        (self.now)()
+    }
+
+    /// Returns how long ago that was; nothing where the clock was set back since.
+    pub fn since(&self, begun: DateTime<Utc>) -> std::time::Duration {
+        ((self.now)() - begun).to_std().unwrap_or_default()
+    }
+
     /// Returns the time now as the format writes it.
     pub fn stamp(&self) -> String {
         (self.now)().to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -115,6 +157,24 @@ pub enum OpError {
         table: String,
         /// The table that has it.
         other: String,
+    },
+    /// What stands in the database's place cannot be set aside.
+    #[error("what stands at `{place}` cannot be given another name")]
+    Aside {
+        /// Where.
+        place: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An assertion cannot be answered before the migration.
+    #[error("the guard `{name}` cannot be judged")]
+    Guard {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: EngineError,
     },
     /// The command could not be started.
     #[error("the command could not be started: `{command}`")]

@@ -22,6 +22,8 @@
 //!
 //! On Windows there is no forwarding: the console sends Ctrl-C to every process attached to it.
 
+pub mod namespace;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -34,6 +36,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 /// For how long the output of left-over processes is read after the command itself has ended.
 pub const DRAIN_MS_MAX: u64 = 1000;
+
+/// How long a command that took too long has for cleaning up, from the request to end until it is killed.
+pub const GRACE_MS: u64 = 10_000;
 
 /// How much of a stream is kept where the caller has no wish of its own.
 pub const CAPTURE_BYTES_DEFAULT: usize = 64 * 1024;
@@ -57,6 +62,8 @@ pub struct CommandSpec {
     pub foreground: bool,
     /// Whether what the command prints to its standard output goes to our standard error, because ours is for one JSON document.
     pub stdout_to_stderr: bool,
+    /// How long it may run. After that it is asked to end (SIGTERM), and [`GRACE_MS`] later killed.
+    pub timeout: Option<Duration>,
 }
 
 /// Which of the command's streams some bytes belong to.
@@ -109,6 +116,8 @@ pub struct Outcome {
     pub stderr_tail: Vec<u8>,
     /// Whether someone asked us to stop meanwhile: Ctrl-C, Ctrl-\, SIGTERM or SIGHUP.
     pub interrupted: bool,
+    /// Whether it was ended because it ran longer than it may.
+    pub timed_out: bool,
     /// Whether the command was stopped because it wanted to ask something at a terminal that it does not own.
     pub wanted_terminal: bool,
     /// Whether processes that it started were still running when it ended; never known on a terminal or on Windows.
@@ -171,11 +180,11 @@ enum Event {
 }
 
 /// Runs a command to its end. Without a terminal, the sink gets its output piece by piece as it comes, on this thread;
-/// with [`CommandSpec::stdout_to_stderr`] all of it as [`Stream::Stderr`].
+/// with [`CommandSpec::stdout_to_stderr`] all of it as [`Stream::Stderr`]. `started` hears of its process once it runs.
 ///
 /// # Errors
 /// [`CommandError`]; a command that ran and failed is no error.
-pub fn run(spec: &CommandSpec, sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, CommandError> {
+pub fn run(spec: &CommandSpec, started: &mut dyn FnMut(ProcessId), sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, CommandError> {
     let (program, arguments) = spec.command.split_first().ok_or(CommandError::Empty)?;
     let name = program.to_string_lossy().into_owned();
     if !spec.cwd.is_dir() {
@@ -194,7 +203,7 @@ pub fn run(spec: &CommandSpec, sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Ou
     }
 
     let watch = platform::Watch::begin(spec.foreground).map_err(|source| CommandError::Start { program: name.clone(), source })?;
-    let started = Instant::now();
+    let begin = Instant::now();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(source) => {
@@ -203,6 +212,7 @@ pub fn run(spec: &CommandSpec, sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Ou
         }
     };
 
+    started(ProcessId::of(child.id()));
     let (events, inbox) = crossbeam_channel::bounded(CHUNKS_MAX);
     let mut open = 0;
     let stdout_as = if spec.stdout_to_stderr { Stream::Stderr } else { Stream::Stdout };
@@ -227,30 +237,53 @@ pub fn run(spec: &CommandSpec, sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Ou
         tails[usize::from(stream == Stream::Stderr)].push(bytes);
         sink(if stream == Stream::Stdout { stdout_as } else { stream }, bytes);
     };
-    let (status, ended) = until_exit(&inbox, &mut open, &mut take);
+    let deadline = spec.timeout.and_then(|timeout| begin.checked_add(timeout));
+    let (status, ended, timed_out) = until_exit(&inbox, &mut open, deadline, &watch, &mut take);
     drain(&inbox, open, Instant::now() + Duration::from_millis(DRAIN_MS_MAX), &mut take);
     let heard = watch.end();
     let status = status.map_err(|source| CommandError::Lost { program: name, source })?;
     let [stdout, stderr] = tails;
     Ok(Outcome {
         exit: exit_kind(status),
-        duration: ended.duration_since(started),
+        duration: ended.duration_since(begin),
         stdout_tail: stdout.0.into(),
         stderr_tail: stderr.0.into(),
         interrupted: heard.interrupted,
+        timed_out,
         wanted_terminal: heard.wanted_terminal,
         stragglers: heard.stragglers,
     })
 }
 
-/// Passes output on until the command's leader has ended.
-fn until_exit(inbox: &Receiver<Event>, open: &mut u32, take: &mut dyn FnMut(Stream, &[u8])) -> (io::Result<ExitStatus>, Instant) {
+/// Passes output on until the command's leader has ended; at the deadline it is asked to end, and later made to. Tells whether it was.
+fn until_exit(
+    inbox: &Receiver<Event>,
+    open: &mut u32,
+    deadline: Option<Instant>,
+    watch: &platform::Watch,
+    take: &mut dyn FnMut(Stream, &[u8]),
+) -> (io::Result<ExitStatus>, Instant, bool) {
+    let mut deadline = deadline;
+    let mut timed_out = false;
     loop {
-        match inbox.recv() {
+        let event = match deadline {
+            Some(deadline) => inbox.recv_deadline(deadline),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        // A command that prints without a pause must not hide from its deadline.
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            watch.stop(if timed_out { platform::Stop::Kill } else { platform::Stop::Ask });
+            deadline = (!timed_out).then(|| Instant::now() + Duration::from_millis(GRACE_MS));
+            timed_out = true;
+        }
+        match event {
             Ok(Event::Chunk(stream, bytes)) => take(stream, &bytes),
             Ok(Event::End) => *open -= 1,
-            Ok(Event::Exited(status, at)) => return (status, at),
-            Err(_) => return (Err(io::Error::other("the waiting thread is gone")), Instant::now()),
+            Ok(Event::Exited(status, at)) => return (status, at, timed_out),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return (Err(io::Error::other("the waiting thread is gone")), Instant::now(), timed_out);
+            }
         }
     }
 }
@@ -339,6 +372,45 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     }
 }
 
+/// A process, told from a later one of the same number.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, as the system counts; none where that cannot be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<u64>,
+}
+
+impl ProcessId {
+    /// Describes the process that has this number now.
+    pub fn of(pid: u32) -> Self {
+        Self { pid, begin: begin_of(pid) }
+    }
+
+    /// Tells whether it still runs; no where that cannot be known.
+    pub fn is_running(&self) -> bool {
+        self.begin.is_some() && begin_of(self.pid) == self.begin
+    }
+}
+
+/// Returns when a process began, in clock ticks after the system's own start (field 22 of `/proc/PID/stat`, proc(5)); none for one that ended
+/// and was not waited for yet, and where there is no such file.
+fn begin_of(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok())?
+}
+
+/// How a command is made to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Ask,
+    Kill,
+}
+
 /// What was heard while the command ran.
 struct Heard {
     interrupted: bool,
@@ -365,6 +437,7 @@ mod platform {
     use signal_hook::iterator::{Handle, Signals};
 
     use super::Heard;
+    pub(super) use super::Stop;
 
     /// Whether a signal has its default effect on us, and how many want that it has not.
     struct Held {
@@ -530,6 +603,18 @@ mod platform {
             }
         }
 
+        /// Makes the command end, where it has not yet.
+        pub(super) fn stop(&self, how: Stop) {
+            let target = locked(&self.shared.target);
+            if let Target::Running(pid) = *target {
+                let signal = match how {
+                    Stop::Ask => SIGTERM,
+                    Stop::Kill => signal_hook::consts::SIGKILL,
+                };
+                self.shared.send(pid, signal);
+            }
+        }
+
         /// Stops to listen, and tells what was heard.
         pub(super) fn end(self) -> Heard {
             self.handle.close();
@@ -580,17 +665,26 @@ mod platform {
     use std::process::{Child, ExitStatus};
 
     use super::Heard;
+    pub(super) use super::Stop;
 
     /// Hears nothing.
-    pub(super) struct Watch;
+    pub(super) struct Watch(std::sync::Mutex<Option<u32>>);
 
     impl Watch {
         pub(super) fn begin(_foreground: bool) -> io::Result<Self> {
-            Ok(Self)
+            Ok(Self(std::sync::Mutex::new(None)))
         }
 
         pub(super) fn follow(&self, mut child: Child) -> impl FnOnce() -> io::Result<ExitStatus> + Send + 'static {
+            *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(child.id());
             move || child.wait()
+        }
+
+        /// Ends the command and what it started. There is no way to ask.
+        pub(super) fn stop(&self, _how: Stop) {
+            if let Some(pid) = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                let _ = std::process::Command::new("taskkill").args(["/T", "/F", "/PID", &pid.to_string()]).output();
+            }
         }
 
         pub(super) fn end(self) -> Heard {
@@ -611,6 +705,7 @@ mod tests {
             capture_bytes_max: 16,
             foreground: false,
             stdout_to_stderr: false,
+            timeout: None,
         }
     }
 
@@ -620,7 +715,7 @@ mod tests {
     fn run_all(spec: &CommandSpec) -> (Outcome, String, String) {
         let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let outcome = run(spec, &mut |stream, bytes| match stream {
+        let outcome = run(spec, &mut |_| {}, &mut |stream, bytes| match stream {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         })
@@ -674,13 +769,40 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_runs_too_long_is_asked_to_end() {
+        let spec =
+            CommandSpec { timeout: Some(Duration::from_millis(200)), ..sh("trap 'echo bye; exit 9' TERM; while :; do sleep 0.05; done") };
+        let (outcome, stdout, _) = run_all(&spec);
+        assert_eq!((outcome.exit, stdout.as_str(), outcome.timed_out, outcome.interrupted), (ExitKind::Code(9), "bye\n", true, false));
+        let (outcome, ..) = run_all(&CommandSpec { timeout: Some(Duration::from_secs(60)), ..sh("exit 0") });
+        assert!(!outcome.timed_out);
+    }
+
+    #[test]
+    fn a_command_that_prints_without_a_pause_does_not_outlive_its_time() {
+        let (outcome, ..) = run_all(&CommandSpec { timeout: Some(Duration::from_millis(200)), ..sh("exec yes") });
+        assert_eq!((outcome.exit, outcome.timed_out), (ExitKind::Signal(15), true));
+    }
+
+    #[test]
+    fn a_process_is_known_while_it_runs_and_not_after() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("it runs");
+        let id = ProcessId::of(child.id());
+        assert!(id.is_running() && !ProcessId { begin: id.begin.map(|ticks| ticks + 1), ..id.clone() }.is_running());
+        child.kill().and_then(|()| child.wait()).expect("it ends");
+        assert!(!id.is_running());
+    }
+
+    #[test]
     fn a_missing_command_and_one_that_cannot_be_executed_are_told_apart() {
         let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let of = |program: &str| run(&CommandSpec { command: vec![program.into()], ..sh("") }, &mut |_, _| {}).expect_err("it cannot run");
+        let of = |program: &str| {
+            run(&CommandSpec { command: vec![program.into()], ..sh("") }, &mut |_| {}, &mut |_, _| {}).expect_err("it cannot run")
+        };
         let missing = of("no-such-command-anywhere");
         assert_eq!((missing.shell_code(), missing.to_string().as_str()), (127, "there is no command `no-such-command-anywhere`"));
         assert_eq!(of("/").shell_code(), 126);
         let elsewhere = CommandSpec { cwd: "/no/such/place".into(), ..sh("true") };
-        assert!(matches!(run(&elsewhere, &mut |_, _| {}), Err(CommandError::NoDirectory(_))));
+        assert!(matches!(run(&elsewhere, &mut |_| {}, &mut |_, _| {}), Err(CommandError::NoDirectory(_))));
     }
 }

@@ -199,6 +199,15 @@ pub fn resolve(lookup: &Lookup<'_>) -> Result<Resolved, SourceError> {
     Err(SourceError::NoDatabase { looked: looked.join(", ") })
 }
 
+/// Finds what a variable names, in the environment or in `.env`; none where it is not set.
+///
+/// # Errors
+/// As [`resolve`], about that variable.
+pub fn named_by(lookup: &Lookup<'_>, name: &str) -> Result<Option<Resolved>, SourceError> {
+    let Some((text, origin, place)) = variable(lookup, name)? else { return Ok(None) };
+    finish(lookup, &text, origin, &place).map(Some)
+}
+
 /// Reads `--db`, which is the name of a source or a URL.
 fn from_flag(lookup: &Lookup<'_>, text: &str) -> Result<Resolved, SourceError> {
     let Some(config) = lookup.config.filter(|config| !config.sources.is_empty()) else {

@@ -9,8 +9,8 @@ use dbelay::engine::sqlite::{Options, Sqlite};
 use dbelay::engine::{Engine, EngineError};
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
-use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
-use dbelay::ops::{OpError, Session};
+use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult, Running};
+use dbelay::ops::{FileLook, OpError, Place, Session};
 use dbelay::render::StateName;
 use dbelay::schema::Settings;
 use dbelay::snapshot::manifest::{Origin, Snapshot, SourceName};
@@ -34,16 +34,25 @@ pub fn read_config(cx: &Context) -> Result<Option<Config>, CliError> {
 
 /// Finds the database that is meant.
 pub fn resolve(cx: &Context, config: Option<&Config>) -> Result<Resolved, CliError> {
+    Ok(look_up(cx, config, source::resolve)?)
+}
+
+/// Finds the database that a variable names, in the environment or in `.env`; none where it is not set.
+pub fn named_by(cx: &Context, config: Option<&Config>, variable: &str) -> Result<Option<Resolved>, CliError> {
+    Ok(look_up(cx, config, |lookup| source::named_by(lookup, variable))?)
+}
+
+fn look_up<T>(cx: &Context, config: Option<&Config>, find: impl FnOnce(&Lookup<'_>) -> Result<T, SourceError>) -> Result<T, SourceError> {
     let dotenv = config::find_upwards(&cx.environment.cwd, ".env").filter(|path| path.is_file());
     let dotenv = dotenv.and_then(|path| Some((fs_err::read_to_string(&path).ok()?, path)));
-    Ok(source::resolve(&Lookup {
+    find(&Lookup {
         flag: cx.global.db.as_deref(),
         environment: &|name| cx.environment.vars.get(name).cloned(),
         config,
         dotenv: dotenv.as_ref().map(|(text, path)| (path.as_path(), text.as_str())),
         cwd: &cx.environment.cwd,
         exists: &|path| path.exists(),
-    })?)
+    })
 }
 
 /// A database file, and how to open it.
@@ -81,6 +90,63 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Names another file that is opened in the same way.
+    pub fn at(&self, path: PathBuf) -> Self {
+        let source = SourceName { engine: self.source.engine.clone(), place: path.to_string_lossy().into_owned() };
+        Self { path, source, options: self.options.clone() }
+    }
+}
+
+/// What SQLite keeps in files beside a database's own.
+const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+
+impl Place for Database {
+    #[cfg(unix)]
+    fn look(&self) -> Option<FileLook> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.path.metadata().ok()?;
+        Some(FileLook { id: (metadata.dev(), metadata.ino()), mode: metadata.mode() & 0o7777 })
+    }
+
+    #[cfg(not(unix))]
+    fn look(&self) -> Option<FileLook> {
+        None
+    }
+
+    fn set_aside(&self) -> std::io::Result<Option<PathBuf>> {
+        let named = |path: &Path, suffix: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let is_free = |aside: &PathBuf| BESIDE.iter().all(|suffix| named(aside, suffix).symlink_metadata().is_err());
+        let free = (1..=u32::MAX).map(|n| named(&self.path, &format!(".failed-{n}"))).find(is_free);
+        let aside = free.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?;
+        let mut was_there = false;
+        // The journals first: without its database a journal is nobody's.
+        for suffix in BESIDE {
+            let from = named(&self.path, suffix);
+            if from.symlink_metadata().is_ok() {
+                dbelay::durable::rename(&from, &named(&aside, suffix))?;
+                was_there |= suffix.is_empty();
+            }
+        }
+        Ok(was_there.then_some(aside))
+    }
+
+    #[cfg(unix)]
+    fn protect(&self, look: &FileLook) -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(look.mode))
+    }
+
+    #[cfg(not(unix))]
+    fn protect(&self, _: &FileLook) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether a command may make the store that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -107,6 +173,8 @@ pub struct Project<'a> {
     pub config: Option<Config>,
     /// The database, or why none is named.
     database: Result<Database, CliErrorCell>,
+    /// How it was named, if it was.
+    pub url: Option<DatabaseUrl>,
     /// The store.
     pub store: Store,
     progress: Bars<'a>,
@@ -119,7 +187,9 @@ impl<'a> Project<'a> {
     /// Opens the project.
     pub fn open(cx: &'a Context, need: Need) -> Result<Self, CliError> {
         let config = read_config(cx)?;
+        let mut url = None;
         let database = resolve(cx, config.as_ref()).and_then(|resolved| {
+            url = Some(resolved.url.clone());
             let database = Database::of(&resolved.url, config.as_ref())?;
             cx.output.say(format_args!("{DIM}database {}{DIM:#}", resolved.described));
             Ok(database)
@@ -150,7 +220,7 @@ impl<'a> Project<'a> {
             store => store?,
         };
         let database = database.map_err(|error| CliErrorCell::new(Some(error)));
-        Ok(Self { cx, config, database, store, progress: Bars::new(&cx.output) })
+        Ok(Self { cx, config, database, url, store, progress: Bars::new(&cx.output) })
     }
 
     /// Returns the database, or says why none is named.
@@ -208,6 +278,7 @@ impl<'a> Project<'a> {
             source: database.source.clone(),
             open: &|| database.open(),
             create: &|settings| database.create(settings),
+            place: database,
             fingerprint: &|| fingerprint(&database.path, (environment.now)().timestamp_millis()),
             origin,
             pid: environment.pid,
@@ -298,7 +369,17 @@ impl<'a> Project<'a> {
         let log = self.operations();
         let mut open = Vec::new();
         for begin in journal::unfinished(&log, &session.source) {
-            let (_, _, entry) = begin;
+            let (index, _, entry) = begin;
+            if let Some(process) = Running::find(&self.store, *index) {
+                let message = format!(
+                    "the command of an interrupted `dbelay migrate` still runs: `{}`, process {}",
+                    entry.command.join(" "),
+                    process.pid
+                );
+                return Err(CliError::new(ErrorKind::Locked, message)
+                    .state(super::DatabaseState::Unknown)
+                    .hint("wait until it has ended, or end it; then try again"));
+            }
             let leftover = match journal::look_at(session, entry) {
                 Err(OpError::Engine(EngineError::Missing(_))) => Leftover::Neither,
                 looked => looked?,
@@ -328,9 +409,14 @@ impl<'a> Project<'a> {
         let word = entry.kind.word();
         let message = format!("`dbelay {word}`{command} of {when} was interrupted, and the database is not as it was before");
         let target = if entry.kind == OperationKind::Migrate { "pre".to_owned() } else { before };
-        CliError::new(ErrorKind::Failed, message).state(super::DatabaseState::Unchanged).hint(format_args!(
-            "`dbelay diff {target} live` shows what it did, `dbelay rollback {target}` puts everything back, `dbelay snapshot` keeps it"
-        ))
+        let others = if entry.kind == OperationKind::Migrate {
+            "`dbelay migrate --resume` runs its command again, `dbelay migrate --accept` keeps what it did"
+        } else {
+            "`dbelay snapshot` keeps it"
+        };
+        CliError::new(ErrorKind::Failed, message)
+            .state(super::DatabaseState::Unchanged)
+            .hint(format_args!("`dbelay diff {target} live` shows what it did, `dbelay rollback {target}` puts everything back, {others}"))
     }
 }
 

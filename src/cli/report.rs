@@ -236,6 +236,8 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
             OpError::NameTaken { .. } => (ErrorKind::Failed, Some("name that table with another `--table`, or roll back everything")),
             OpError::NoTable(..) => (ErrorKind::NotFound, Some("`dbelay show` lists the tables of a snapshot")),
             OpError::Command { .. } => (ErrorKind::Failed, None),
+            OpError::Aside { .. } => (ErrorKind::Database, None),
+            OpError::Guard { .. } => (ErrorKind::Config, Some("mend its SQL under `[[guards.assert]]` in dbelay.toml")),
         });
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
@@ -302,7 +304,7 @@ pub fn conclude(result: Result<Exit, CliError>, output: &Output) -> Exit {
     if error.hint.is_none() {
         error.hint = error.error.chain().find_map(|cause| look_up(cause)?.1).map(str::to_owned);
     }
-    output.line(if output.is_json() { first_line(&error) } else { text(&error) });
+    output.line(text(&error));
     print_document(&error, output);
     error.kind.exit()
 }

@@ -151,18 +151,13 @@ impl Sqlite {
         self.connection.execute_batch(sql).map_err(|error| self.site.explain(error, doing))
     }
 
-    fn state(&self) -> Result<read::State<'_>, EngineError> {
-        read::State::begun(&self.connection, &self.site)
+    fn leave_log(&self, leave: bool) -> Result<(), EngineError> {
+        let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave);
+        set.map(drop).map_err(|error| self.site.explain(error, "opening the database"))
     }
 
-    /// Returns the journal mode, which belongs to the file and not to the state (`wal`, `delete`).
-    ///
-    /// # Errors
-    /// [`EngineError::Statement`] if the file cannot be read.
-    pub fn journal_mode(&self) -> Result<String, EngineError> {
-        self.connection
-            .pragma_query_value(None, "journal_mode", |row| row.get(0))
-            .map_err(|error| self.site.explain(error, "reading the journal mode"))
+    fn state(&self) -> Result<read::State<'_>, EngineError> {
+        read::State::begun(&self.connection, &self.site)
     }
 }
 
@@ -174,6 +169,8 @@ impl Engine for Sqlite {
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError> {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
         self.site.check_file()?;
+        // Who only reads does not carry a write-ahead log over into the file when he closes it: the files stay what they are.
+        self.leave_log(true)?;
         self.statement("BEGIN", "beginning to read")?;
         Ok(Box::new(self.state()?))
     }
@@ -184,9 +181,24 @@ impl Engine for Sqlite {
             return Err(EngineError::ReadOnly(format!("`{path}` or its folder is read-only for this user")));
         }
         self.site.check_file()?;
+        self.leave_log(false)?;
         let begun = locks::begin_immediate(&self.connection, self.site.options.busy_ms);
         begun.map_err(|error| self.site.explain(error, "beginning to write"))?;
         Ok(Box::new(write::Patch::new(self.state()?)))
+    }
+
+    fn journal_mode(&mut self) -> Result<Option<String>, EngineError> {
+        let mode = self.connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0));
+        mode.map(Some).map_err(|error| self.site.explain(error, "reading the journal mode"))
+    }
+
+    fn set_journal_mode(&mut self, mode: &str) -> Result<(), EngineError> {
+        let now: Result<String, _> = self.connection.pragma_update_and_check(Some("main"), "journal_mode", mode, |row| row.get(0));
+        let now = now.map_err(|error| self.site.explain(error, "setting the journal mode"))?;
+        if now.eq_ignore_ascii_case(mode) {
+            return Ok(());
+        }
+        Err(EngineError::Unsupported(format!("the journal mode stays `{now}`")))
     }
 
     fn obstacles(&mut self, target: &Schema, shapes: &[TableShape]) -> Result<Vec<Obstacle>, EngineError> {

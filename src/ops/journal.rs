@@ -5,8 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::Known;
 use super::{OpError, Session, capture, compare};
+use crate::engine::Finding;
 use crate::id::ObjectId;
+use crate::process::ProcessId;
 use crate::snapshot::manifest::SourceName;
 use crate::store::{BatchMode, Store, StoreError};
 
@@ -53,6 +56,12 @@ pub struct Entry {
     /// The command's exit code, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
+    /// What the engine's checks found before a migration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// What guards know from before a migration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<Known>,
     /// More, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -138,6 +147,8 @@ impl Entry {
             of: None,
             result: None,
             exit: None,
+            findings: Vec::new(),
+            guards: Vec::new(),
             note: None,
         }
     }
@@ -175,6 +186,31 @@ pub fn read(store: &Store) -> Result<Vec<Indexed>, OpError> {
 pub fn unfinished<'a>(log: &'a [Indexed], source: &SourceName) -> Vec<&'a Indexed> {
     let has_ended = |index: u64| log.iter().any(|(_, _, entry)| entry.begin == Some(index));
     log.iter().filter(|(index, _, entry)| entry.phase == Phase::Begin && entry.source == *source && !has_ended(*index)).collect()
+}
+
+/// The process of a migration command, kept in the store's cache while it runs: it may outlive us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The index of the entry that began the operation.
+    pub begin: u64,
+    /// The command's process.
+    pub process: ProcessId,
+}
+
+/// The name of that file in the cache.
+const RUNNING: &str = "running.json";
+
+impl Running {
+    /// Remembers it. That it cannot be kept is no error.
+    pub fn remember(&self, store: &Store) {
+        store.write_cache(RUNNING, &serde_json::to_vec(self).expect("plain data with string keys serialises"));
+    }
+
+    /// Finds the command of an operation, if it still runs.
+    pub fn find(store: &Store, begin: u64) -> Option<ProcessId> {
+        let running: Self = serde_json::from_slice(&store.read_cache(RUNNING)?).ok()?;
+        (running.begin == begin && running.process.is_running()).then_some(running.process)
+    }
 }
 
 /// What is known of an operation that began and did not end.
@@ -216,6 +252,8 @@ pub fn settle(session: &Session<'_>, begin: &Indexed, result: OperationResult, a
         begin: Some(*index),
         after,
         result: Some(result),
+        findings: Vec::new(),
+        guards: Vec::new(),
         note: Some("it was interrupted, and settled by a later command".to_owned()),
         ..entry.clone()
     };

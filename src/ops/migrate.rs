@@ -1,21 +1,27 @@
 //! The wrapper: snapshot, command, snapshot, verdict, and back if it was not fine.
 //!
-//! The command is run by the caller's `run`, between two journal entries; this module never holds a lock on the database
-//! meanwhile. It returns everything that happened as data.
+//! [`prepare`] does what comes before the command, [`carry_out`] the rest; between them the same command may be rehearsed ([`super::rehearse`]).
+//! The command is run by the caller's `run`, between two journal entries; this module never holds a lock on the database meanwhile. It
+//! returns everything that happened as data.
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::capture::{self, Label, Rules, State, Taken};
 use super::compare::Comparison;
-use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use super::guard::{self, GuardResult};
+use super::journal::{self, Entry, OperationKind, OperationResult, Phase, Running};
 use super::rollback::{self, Scope};
 use super::seen::{self, Seen};
-use super::verdict::{self, Verdict};
-use super::{OpError, Session};
+use super::verdict::{self, LossKind, Verdict};
+use super::{FileLook, OpError, Session};
+use crate::config::GuardsConfig;
 use crate::engine::{Engine, EngineError, Finding, Obstacle};
 use crate::id::ObjectId;
+use crate::process::ProcessId;
 use crate::schema::diff::SchemaDiff;
-use crate::snapshot::manifest::{Snapshot, SnapshotKind};
+use crate::snapshot::manifest::{Snapshot, SnapshotKind, TableManifest};
 use crate::store::{BatchMode, BatchStats};
 
 /// What to do when a migration was not fine.
@@ -36,6 +42,8 @@ pub struct Options {
     pub message: Option<String>,
     /// Announced losses: `table` or `table.column`.
     pub allow: Vec<String>,
+    /// What the migration must not do.
+    pub guards: GuardsConfig,
 }
 
 /// How the command ended.
@@ -47,6 +55,8 @@ pub struct CommandEnd {
     pub duration: Duration,
     /// Whether the user interrupted it.
     pub is_interrupted: bool,
+    /// Whether it was ended because it took too long.
+    pub is_timed_out: bool,
 }
 
 /// How a command exited.
@@ -61,12 +71,13 @@ pub enum CommandExit {
 impl CommandEnd {
     /// Tells whether the command says that all went well.
     pub fn is_success(&self) -> bool {
-        self.exit == CommandExit::Code(0) && !self.is_interrupted
+        self.exit == CommandExit::Code(0) && !self.is_interrupted && !self.is_timed_out
     }
 
     /// Says how it ended, in a few words.
     pub fn words(&self) -> String {
         match (self.exit, self.is_interrupted) {
+            _ if self.is_timed_out => "stopped after its time was over".to_owned(),
             (_, true) => "interrupted".to_owned(),
             (CommandExit::Code(code), false) => format!("exit {code}"),
             (CommandExit::Signal(signal), false) => format!("killed by signal {signal}"),
@@ -76,15 +87,64 @@ impl CommandEnd {
 
 /// What the caller does along the way.
 pub trait Steps {
-    /// The snapshot `pre` is durable.
-    fn pre_taken(&mut self, pre: &Taken, findings: &[Finding]);
-    /// Runs the command.
+    /// Runs the command. `started` is to hear of its process.
     ///
     /// # Errors
     /// Why it could not be started.
-    fn run(&mut self) -> std::io::Result<CommandEnd>;
-    /// The migration was not fine: decides what happens. The verdict is missing where the database cannot be read any more.
-    fn decide(&mut self, end: &CommandEnd, verdict: Option<&Verdict>) -> OnFailure;
+    fn run(&mut self, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd>;
+    /// The migration was not fine: decides what happens. The judgement is missing where the database cannot be read any more.
+    fn decide(&mut self, end: &CommandEnd, judgement: Option<&Judgement>) -> OnFailure;
+}
+
+/// What is known before a command runs.
+pub struct Prepared {
+    /// The snapshot before it.
+    pub pre: Taken,
+    /// What the engine's checks found then.
+    pub findings: Vec<Finding>,
+    /// What guards know from then.
+    pub guards: guard::Before,
+    /// What the database had then, where it can be told.
+    fingerprint: Option<String>,
+    look: Option<FileLook>,
+    journal_mode: Option<String>,
+    /// How long all this took.
+    pub duration: Duration,
+}
+
+/// What a command did to a database, and what is to be said of it.
+pub struct Judgement {
+    /// What happened to rows, and what was lost.
+    pub verdict: Verdict,
+    /// What happened to the schema.
+    pub schema: SchemaDiff,
+    /// The state that the command left.
+    pub state: State,
+    /// What the engine's checks find now that they did not find before.
+    pub damage: Vec<Finding>,
+    /// What became of the guards.
+    pub guards: Vec<GuardResult>,
+}
+
+impl Judgement {
+    /// Tells whether nothing speaks against what happened.
+    pub fn is_fine(&self) -> bool {
+        self.verdict.unannounced().next().is_none() && self.damage.is_empty() && self.broken_guards().next().is_none()
+    }
+
+    /// Returns the guards that do not hold.
+    pub fn broken_guards(&self) -> impl Iterator<Item = &GuardResult> {
+        self.guards.iter().filter(|guard| !guard.holds)
+    }
+
+    /// Tells whether nothing is left of what was there: no table with rows but a ledger.
+    pub fn is_emptied(&self) -> bool {
+        let removed = self.verdict.losses.iter().filter(|loss| loss.kind == LossKind::TableDropped || loss.count == loss.of);
+        let is_left = |(_, table): &(ObjectId, TableManifest)| {
+            table.rows > 0 && !verdict::is_ledger(&table.name) && !table.name.starts_with("sqlite_")
+        };
+        removed.count() > 1 && !self.state.tables.iter().any(is_left)
+    }
 }
 
 /// What the database looked like after the command.
@@ -92,18 +152,39 @@ pub enum Aftermath {
     /// As before, proven by ids.
     Unchanged,
     /// Changed.
-    Changed {
-        /// What happened to rows, and what was lost.
-        verdict: Verdict,
-        /// What happened to the schema.
-        schema: SchemaDiff,
-        /// The state that the command left.
-        state: Box<State>,
-        /// What the engine's checks find now that they did not find before.
-        damage: Vec<Finding>,
-    },
+    Changed(Box<Judgement>),
     /// The command removed it, or made it something else; why it cannot be read.
     Unreadable(EngineError),
+}
+
+/// Something that a command did to the database's file rather than to its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum FileEvent {
+    /// Another file has its name now.
+    Replaced,
+    /// It is gone.
+    Deleted,
+    /// It keeps its journal in another way.
+    JournalMode {
+        /// How it was.
+        before: String,
+        /// How it is.
+        after: String,
+    },
+}
+
+impl FileEvent {
+    /// Says it in one sentence.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Replaced => {
+                "the command replaced the database's file by another; programs that had the old one open must be started anew".to_owned()
+            }
+            Self::Deleted => "the command deleted the database's file".to_owned(),
+            Self::JournalMode { before, after } => format!("the command changed the journal mode from `{before}` to `{after}`"),
+        }
+    }
 }
 
 /// How a migration ended.
@@ -116,38 +197,116 @@ pub struct Outcome {
     pub end: CommandEnd,
     /// What it did.
     pub aftermath: Aftermath,
+    /// What it did to the file.
+    pub events: Vec<FileEvent>,
     /// How it was settled: `Done`, `RolledBack` or `Kept`.
     pub result: OperationResult,
     /// What a rollback could not restore, in words.
     pub limits: Vec<String>,
     /// Why a rollback that was decided did not happen. The database is then as the command left it.
     pub rollback_error: Option<OpError>,
+    /// How long the snapshot before, the judgement and the rollback took.
+    pub durations: Durations,
 }
 
-/// Runs a migration.
+/// How long the parts of a migration took, the command itself left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Durations {
+    /// Checks and the snapshot before.
+    pub prepare: Duration,
+    /// Reading the database again, and judging what happened.
+    pub judge: Duration,
+    /// The snapshot after, and the rollback if there was one.
+    pub settle: Duration,
+}
+
+/// Does what comes before the command: checks, the snapshot `pre`, the guards' questions.
+///
+/// # Errors
+/// The engine's and the store's. Nothing was begun then.
+pub fn prepare(session: &Session<'_>, options: &Options) -> Result<Prepared, OpError> {
+    let begun = session.clock();
+    let look = session.place.look();
+    let (pre, findings, fingerprint) = take_pre(session, options.label(SnapshotKind::Pre))?;
+    let mut engine = (session.open)()?;
+    let guards = match options.guards.assertions.as_slice() {
+        [] => guard::Before::default(),
+        _ => guard::before(&mut *engine.begin_read()?, &options.guards)?,
+    };
+    let journal_mode = engine.journal_mode()?;
+    Ok(Prepared { pre, findings, guards, fingerprint, look, journal_mode, duration: session.since(begun) })
+}
+
+impl Prepared {
+    /// Takes up a migration that was interrupted: its snapshot `pre`, and what its beginning says.
+    ///
+    /// # Errors
+    /// The store's, where that snapshot cannot be read.
+    pub fn resume(session: &Session<'_>, begin: &Entry) -> Result<Option<Self>, OpError> {
+        let Some(id) = begin.before else { return Ok(None) };
+        let snapshot = capture::read_snapshot(session.store, id)?;
+        let state = capture::load(session.store, &snapshot)?;
+        Ok(Some(Self {
+            pre: Taken { id, snapshot, state, stats: BatchStats::default(), stamp: 0 },
+            findings: begin.findings.clone(),
+            guards: guard::Before { answers: begin.guards.clone(), broken: Vec::new() },
+            fingerprint: None,
+            look: None,
+            journal_mode: None,
+            duration: Duration::ZERO,
+        }))
+    }
+
+    /// Returns how the database kept its journal then.
+    pub fn journal_mode(&self) -> Option<&str> {
+        self.journal_mode.as_deref()
+    }
+
+    /// Tells whether the database is still what it was then; no where that cannot be told.
+    pub fn is_current(&self, session: &Session<'_>) -> bool {
+        self.fingerprint.is_some() && (session.fingerprint)() == self.fingerprint
+    }
+}
+
+impl Options {
+    fn label(&self, kind: SnapshotKind) -> Label {
+        Label { kind, message: self.message.clone(), command: self.command.clone() }
+    }
+}
+
+/// Runs the command, judges what it did, and settles it. `resumed` is the index of the entry that began a migration that is taken up again.
 ///
 /// # Errors
 /// Whatever happens before the command ran, or after it before its effects were settled; the journal then says that the
 /// migration is unfinished.
-pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) -> Result<Outcome, OpError> {
-    let label = |kind| Label { kind, message: options.message.clone(), command: options.command.clone() };
-    let (pre, findings_before, fingerprint) = take_pre(session, label(SnapshotKind::Pre))?;
-    steps.pre_taken(&pre, &findings_before);
-
+pub fn carry_out(
+    session: &Session<'_>,
+    options: &Options,
+    prepared: Prepared,
+    resumed: Option<u64>,
+    steps: &mut dyn Steps,
+) -> Result<Outcome, OpError> {
     let mut begin = Entry::new(session, OperationKind::Migrate, Phase::Begin);
     begin.command = options.command.clone();
-    begin.before = Some(pre.id);
-    let begin_index = journal::write(session.store, &begin)?;
-    let mut end_entry = Entry { phase: Phase::End, begin: Some(begin_index), ..begin };
+    begin.before = Some(prepared.pre.id);
+    begin.findings = prepared.findings.clone();
+    begin.guards = prepared.guards.answers.clone();
+    let begin_index = match resumed {
+        Some(index) => index,
+        None => journal::write(session.store, &begin)?,
+    };
+    let mut end_entry = Entry { phase: Phase::End, begin: Some(begin_index), findings: Vec::new(), guards: Vec::new(), ..begin };
 
-    let end = match steps.run() {
+    let end = match steps.run(&mut |process| Running { begin: begin_index, process }.remember(session.store)) {
         Ok(end) => end,
         Err(source) => {
-            end_entry.time = session.stamp();
-            end_entry.after = Some(pre.id);
-            end_entry.result = Some(OperationResult::Failed);
-            end_entry.note = Some(format!("the command could not be started: {source}"));
-            journal::write(session.store, &end_entry)?;
+            if resumed.is_none() {
+                end_entry.time = session.stamp();
+                end_entry.after = Some(prepared.pre.id);
+                end_entry.result = Some(OperationResult::Failed);
+                end_entry.note = Some(format!("the command could not be started: {source}"));
+                journal::write(session.store, &end_entry)?;
+            }
             return Err(OpError::Command { command: options.command.join(" "), source });
         }
     };
@@ -156,15 +315,26 @@ pub fn migrate(session: &Session<'_>, options: &Options, steps: &mut dyn Steps) 
         CommandExit::Signal(_) => None,
     };
 
-    let is_untouched = fingerprint.is_some() && (session.fingerprint)() == fingerprint;
-    let judged = if is_untouched { Ok((Aftermath::Unchanged, None)) } else { judge(session, &pre, &findings_before, options) };
+    let begun = session.clock();
+    let mut events = Vec::new();
+    if let (Some(before), Some(after)) = (prepared.look, session.place.look())
+        && before.id != after.id
+    {
+        events.push(FileEvent::Replaced);
+    }
+    let is_untouched = prepared.is_current(session);
+    let judged = if is_untouched { Ok((Aftermath::Unchanged, None)) } else { judge(session, &prepared, options, BatchMode::Durable) };
+    let judge_duration = session.since(begun);
+    let begun = session.clock();
     let mut outcome = match judged {
-        Ok((aftermath, look)) => settle(session, pre, end, aftermath, look, &label, steps)?,
+        Ok((aftermath, look)) => settle(session, options, prepared, end, (aftermath, look), events, steps)?,
         Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
-            unreadable(session, pre, end, error, steps)
+            unreadable(session, prepared, end, error, steps)
         }
         Err(error) => return Err(error),
     };
+    outcome.durations.judge = judge_duration;
+    outcome.durations.settle = session.since(begun);
 
     end_entry.time = session.stamp();
     end_entry.result = Some(outcome.result);
@@ -248,45 +418,74 @@ fn unwritable(engine: &mut dyn Engine, state: &State) -> Result<Vec<Finding>, En
 }
 
 /// What was read after the command, on an engine that is still open.
-type Look = (Box<dyn crate::engine::Engine>, State, u64);
+pub(super) type Look = (Box<dyn Engine>, u64);
 
-fn judge(session: &Session<'_>, pre: &Taken, findings_before: &[Finding], options: &Options) -> Result<(Aftermath, Option<Look>), OpError> {
+/// Reads the database after the command, and judges what happened to it.
+pub(super) fn judge(
+    session: &Session<'_>,
+    prepared: &Prepared,
+    options: &Options,
+    mode: BatchMode,
+) -> Result<(Aftermath, Option<Look>), OpError> {
+    let pre = &prepared.pre;
     let mut engine = (session.open)()?;
-    let (state, stamp, findings) = {
+    let judged = {
         let mut read = engine.begin_read()?;
-        let mode = BatchMode::Durable;
         let (state, _) = capture::read_state(&mut *read, session.store, mode, Some(&pre.state), Rules::Keep, session.progress)?;
-        let findings = if state.is_same(&pre.state) { findings_before.to_vec() } else { read.findings()? };
-        (state, read.stamp()?, findings)
+        if state.is_same(&pre.state) {
+            None
+        } else {
+            let findings = read.findings()?;
+            let comparison = Comparison::new(session.store, &pre.state, &state)?;
+            let verdict = verdict::judge(session.store, &comparison, (&prepared.findings, &findings), &options.allow)?;
+            let guards = guard::judge(&options.guards, &comparison, &verdict, &prepared.guards, &mut *read);
+            let schema = comparison.schema.clone();
+            let damage = findings.into_iter().filter(|finding| finding.check == "integrity").collect();
+            Some((Box::new(Judgement { verdict, schema, state, damage, guards }), read.stamp()?))
+        }
     };
-    if state.is_same(&pre.state) {
-        return Ok((Aftermath::Unchanged, None));
-    }
-    let comparison = Comparison::new(session.store, &pre.state, &state)?;
-    let verdict = verdict::judge(session.store, &comparison, (findings_before, &findings), &options.allow)?;
-    let damage = findings.iter().filter(|finding| finding.check == "integrity").cloned().collect();
-    let aftermath = Aftermath::Changed { verdict, schema: comparison.schema.clone(), state: Box::new(state.clone()), damage };
-    Ok((aftermath, Some((engine, state, stamp))))
+    Ok(match judged {
+        None => (Aftermath::Unchanged, Some((engine, 0))),
+        Some((judgement, stamp)) => (Aftermath::Changed(judgement), Some((engine, stamp))),
+    })
 }
 
 fn settle(
     session: &Session<'_>,
-    pre: Taken,
+    options: &Options,
+    prepared: Prepared,
     end: CommandEnd,
-    aftermath: Aftermath,
-    look: Option<Look>,
-    label: &dyn Fn(SnapshotKind) -> Label,
+    judged: (Aftermath, Option<Look>),
+    mut events: Vec<FileEvent>,
     steps: &mut dyn Steps,
 ) -> Result<Outcome, OpError> {
-    let (Aftermath::Changed { verdict, damage, .. }, Some((mut engine, state, stamp))) = (&aftermath, look) else {
-        let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
-        let after = Some((pre.id, pre.snapshot.clone()));
-        return Ok(Outcome { pre, after, end, aftermath, result, limits: Vec::new(), rollback_error: None });
+    let Prepared { pre, journal_mode, duration, .. } = prepared;
+    let durations = Durations { prepare: duration, ..Durations::default() };
+    let (aftermath, look) = judged;
+    let mode_event = |engine: &mut dyn Engine| match (journal_mode.clone(), engine.journal_mode().ok().flatten()) {
+        (Some(before), Some(after)) if before != after => Some(FileEvent::JournalMode { before, after }),
+        _ => None,
     };
-    let is_fine = end.is_success() && verdict.unannounced().next().is_none() && damage.is_empty();
-    let decision = if is_fine { OnFailure::Keep } else { steps.decide(&end, Some(verdict)) };
+    let (judgement, mut engine, stamp) = match (&aftermath, look) {
+        (Aftermath::Changed(judgement), Some((engine, stamp))) => (judgement, engine, stamp),
+        (_, look) => {
+            let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
+            let mut limits = Vec::new();
+            if let Some((mut engine, _)) = look {
+                events.extend(mode_event(&mut *engine));
+                if result == OperationResult::RolledBack {
+                    limits.extend(restore_mode(&mut *engine, &events));
+                }
+            }
+            let after = Some((pre.id, pre.snapshot.clone()));
+            return Ok(Outcome { pre, after, end, aftermath, events, result, limits, rollback_error: None, durations });
+        }
+    };
+    events.extend(mode_event(&mut *engine));
+    let is_fine = end.is_success() && judgement.is_fine();
+    let decision = if is_fine { OnFailure::Keep } else { steps.decide(&end, Some(judgement)) };
     let kind = if decision == OnFailure::Rollback { SnapshotKind::Failed } else { SnapshotKind::Post };
-    let taken = capture::save(session, label(kind), state, Some(pre.id), stamp)?;
+    let taken = capture::save(session, options.label(kind), judgement.state.clone(), Some(pre.id), stamp)?;
     let after = Some((taken.id, taken.snapshot.clone()));
     let mut rollback_error = None;
     let mut limits = Vec::new();
@@ -294,18 +493,12 @@ fn settle(
         OnFailure::Keep if is_fine => OperationResult::Done,
         OnFailure::Keep => OperationResult::Kept,
         OnFailure::Rollback => {
-            let done = rollback::rollback(
-                session,
-                &mut *engine,
-                &pre.state,
-                Scope::Everything,
-                &label(SnapshotKind::Failed),
-                Some(taken),
-                &mut |_, _| Ok(true),
-            );
-            match done {
+            let label = options.label(SnapshotKind::Failed);
+            let go_on = &mut |_: &super::plan::Plan, _: &Taken| Ok(true);
+            match rollback::rollback(session, &mut *engine, &pre.state, Scope::Everything, &label, Some(taken), go_on) {
                 Ok(done) => {
                     limits = done.map(|done| done.plan.limits).unwrap_or_default();
+                    limits.extend(restore_mode(&mut *engine, &events));
                     OperationResult::RolledBack
                 }
                 Err(error) => {
@@ -315,19 +508,47 @@ fn settle(
             }
         }
     };
-    Ok(Outcome { pre, after, end, aftermath, result, limits, rollback_error })
+    Ok(Outcome { pre, after, end, aftermath, events, result, limits, rollback_error, durations })
 }
 
-/// Settles a migration after which there is no database to read: one that is gone is made anew, anything else is left for people.
-fn unreadable(session: &Session<'_>, pre: Taken, end: CommandEnd, error: EngineError, steps: &mut dyn Steps) -> Outcome {
+/// Makes the journal mode what it was. Says why it could not.
+fn restore_mode(engine: &mut dyn Engine, events: &[FileEvent]) -> Option<String> {
+    events.iter().find_map(|event| match event {
+        FileEvent::JournalMode { before, after } => engine
+            .set_journal_mode(before)
+            .err()
+            .map(|error| format!("the journal mode is still `{after}`, and was `{before}`: {}", super::with_causes(&error))),
+        _ => None,
+    })
+}
+
+/// Settles a migration after which there is no database to read: what stands in its place is set aside, and the database made anew.
+fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error: EngineError, steps: &mut dyn Steps) -> Outcome {
+    let Prepared { pre, journal_mode, look, duration, .. } = prepared;
     let mut rollback_error = None;
     let mut result = OperationResult::Kept;
-    if steps.decide(&end, None) == OnFailure::Rollback && matches!(error, EngineError::Missing(_)) {
-        let made = (session.create)(&pre.state.settings).map_err(OpError::from);
-        match made.and_then(|mut engine| rollback::restore(session, &mut *engine, &pre.state)) {
-            Ok(_) => result = OperationResult::RolledBack,
+    let mut limits = Vec::new();
+    let event = if matches!(error, EngineError::Missing(_)) { FileEvent::Deleted } else { FileEvent::Replaced };
+    if steps.decide(&end, None) == OnFailure::Rollback {
+        match rollback::recreate(session, &pre.state) {
+            Ok((_, aside)) => {
+                result = OperationResult::RolledBack;
+                limits.extend(aside.map(|path| format!("what the command left in its place is `{}` now", path.display())));
+                if let Some(look) = &look
+                    && let Err(error) = session.place.protect(look)
+                {
+                    limits.push(format!("the file's permissions could not be restored: {error}"));
+                }
+                let mode = journal_mode.filter(|mode| mode == "wal");
+                let set = |mode: &str| (session.open)().and_then(|mut engine| engine.set_journal_mode(mode));
+                if let Some(Err(error)) = mode.as_deref().map(set) {
+                    limits.push(format!("the journal mode could not be restored: {}", super::with_causes(&error)));
+                }
+            }
             Err(failed) => rollback_error = Some(failed),
         }
     }
-    Outcome { pre, after: None, end, aftermath: Aftermath::Unreadable(error), result, limits: Vec::new(), rollback_error }
+    let durations = Durations { prepare: duration, ..Durations::default() };
+    let aftermath = Aftermath::Unreadable(error);
+    Outcome { pre, after: None, end, aftermath, events: vec![event], result, limits, rollback_error, durations }
 }

@@ -490,9 +490,8 @@ pub fn run(
         Ok(engine) => engine,
         Err(EngineError::Missing(_)) => {
             let entry = begin(None)?;
-            let made = (session.create)(&target.settings).map_err(OpError::from);
-            match made.and_then(|mut engine| restore(session, &mut *engine, &target)) {
-                Ok((_, written)) => {
+            match recreate(session, &target) {
+                Ok((written, _)) => {
                     end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned()))?;
                     return Ok(Done::Recreated { written, after: intent.target });
                 }
@@ -534,6 +533,18 @@ pub fn run(
             Err(error)
         }
     }
+}
+
+/// Makes a database that is gone, or is none any more, anew. What stands in its place, and journals that were left beside it, get other
+/// names first; the new database would take them for its own. Returns the name of the file that stood there, if one did.
+///
+/// # Errors
+/// As [`restore`], and the system's. There is no database then, or an empty one.
+pub fn recreate(session: &Session<'_>, target: &State) -> Result<(Written, Option<std::path::PathBuf>), OpError> {
+    let aside = session.place.set_aside().map_err(|source| OpError::Aside { place: session.source.place.clone(), source })?;
+    let mut engine = (session.create)(&target.settings)?;
+    let (_, written) = restore(session, &mut *engine, target)?;
+    Ok((written, aside))
 }
 
 /// Writes a state into an empty database.

@@ -91,6 +91,8 @@ mod tests {
             of: None,
             result: Some(OperationResult::Done),
             exit: None,
+            findings: Vec::new(),
+            guards: Vec::new(),
             note: None,
         }
     }

@@ -25,7 +25,12 @@ pub struct DatabaseUrl(Kind);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Kind {
-    Sqlite { path: PathBuf, shown: String },
+    /// `form` is what was written before and after the path.
+    Sqlite {
+        path: PathBuf,
+        shown: String,
+        form: (String, String),
+    },
     Server(ServerUrl),
 }
 
@@ -123,6 +128,14 @@ impl DatabaseUrl {
             Kind::Sqlite { path, .. } => Some(path),
             Kind::Server(_) => None,
         }
+    }
+
+    /// Names another SQLite file, by its absolute path, in the form in which this one was written: with the same scheme and query. None for a
+    /// server.
+    pub fn at_path(&self, path: &Path) -> Option<String> {
+        let Kind::Sqlite { form: (before, after), .. } = &self.0 else { return None };
+        let path = path.to_string_lossy();
+        Some(if before.is_empty() { path.into_owned() } else { format!("{before}{}{after}", encoded_path(&path)) })
     }
 
     /// Returns the parts of a server's URL.
@@ -315,7 +328,7 @@ impl SqliteReader<'_> {
         if shown.contains(|c: char| c.is_control()) {
             return Err(malformed("SQLite", "its path holds a control character", "check what follows the `%` signs"));
         }
-        Ok(DatabaseUrl(Kind::Sqlite { path: plain(&path), shown }))
+        Ok(DatabaseUrl(Kind::Sqlite { path: plain(&path), shown, form: form(self.text) }))
     }
 
     /// Cuts the query off and refuses what would make it another database.
@@ -356,6 +369,26 @@ impl SqliteReader<'_> {
         let exists = |name: &str| (self.exists)(&self.base.join(name));
         Ok(if decoded != text && exists(text) && !exists(&decoded) { text.to_owned() } else { decoded })
     }
+}
+
+/// Returns what stands before an absolute path, and after it, in a URL of the same form. A path with three slashes is relative to some, so
+/// it becomes one with four.
+fn form(text: &str) -> (String, String) {
+    let Some((scheme, rest)) = split_scheme(text) else { return Default::default() };
+    let query = rest.split_once('?').map_or_else(String::new, |(_, query)| format!("?{query}"));
+    let slashes = match (rest.starts_with("///"), rest.starts_with("//")) {
+        (true, _) if !scheme.eq_ignore_ascii_case("file") => "///",
+        (_, true) => "//",
+        _ => "",
+    };
+    (format!("{scheme}:{slashes}"), query)
+}
+
+/// Writes a path as URLs have it. Only what would end it, or be decoded, is encoded, since not every tool decodes.
+fn encoded_path(path: &str) -> String {
+    path.chars()
+        .map(|letter| if matches!(letter, '%' | '?' | '#' | ' ') { encoded(&letter.to_string(), "") } else { letter.to_string() })
+        .collect()
 }
 
 /// Leaves out `.` and doubled slashes, and keeps `..`, whose meaning depends on links.

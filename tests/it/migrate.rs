@@ -123,13 +123,19 @@ fn a_database_that_the_command_deleted_comes_back() {
 }
 
 #[test]
-fn a_database_that_the_command_destroyed_is_not_touched_and_can_be_restored() {
+fn a_database_that_the_command_destroyed_is_set_aside_and_made_anew() {
     let sandbox = Sandbox::with(CHATS);
     let kept = sandbox.copy_db("kept.db");
-    sandbox.dbelay(&["migrate", "--", "sh", "-c", "echo this is no database at all > app.db"]).exits(5).says(&["dbelay restore"]);
-    assert_eq!(std::fs::read_to_string(sandbox.db()).unwrap(), "this is no database at all\n");
+    let destroy = ["--", "sh", "-c", "echo this is no database at all > app.db"];
+    let keep = ["migrate", "--on-failure", "keep"].iter().chain(&destroy).copied().collect::<Vec<_>>();
+    sandbox.dbelay(&keep).exits(5).says(&["cannot be read", "dbelay restore"]);
     sandbox.dbelay(&["restore", "pre", "--to", "new.db"]).exits(0);
     oracle::assert_same(&kept, &sandbox.path("new.db"));
+    std::fs::copy(&kept, sandbox.db()).unwrap();
+    let back = ["migrate"].iter().chain(&destroy).copied().collect::<Vec<_>>();
+    sandbox.dbelay(&back).exits(4).says(&["replaced the database's file", "app.db.failed-1", "rolled back to snapshot"]);
+    assert_eq!(std::fs::read_to_string(sandbox.path("app.db.failed-1")).unwrap(), "this is no database at all\n");
+    oracle::assert_same(&kept, &sandbox.db());
 }
 
 #[test]
@@ -217,10 +223,25 @@ fn an_interrupted_migration_is_rolled_back() {
 }
 
 #[test]
-fn a_migration_of_a_database_that_does_not_exist_makes_nothing() {
+fn the_first_migration_makes_the_database() {
     let sandbox = Sandbox::new();
-    sandbox.dbelay(&["migrate", "--", "true"]).exits(2).says(&["there is no database", "run it without dbelay"]);
-    assert!(!sandbox.path(".dbelay").exists());
+    sandbox
+        .migrate(&[], "CREATE TABLE t(id INTEGER PRIMARY KEY); INSERT INTO t VALUES(1)")
+        .exits(0)
+        .says(&["there is no database at", "yet"]);
+    assert_eq!(sandbox.number("SELECT count(*) FROM t"), 1);
+    sandbox.dbelay(&["rollback"]).exits(0);
+    assert_eq!(sandbox.number("SELECT count(*) FROM sqlite_schema"), 0);
+}
+
+#[test]
+fn a_first_migration_that_fails_or_does_nothing_leaves_no_database() {
+    let sandbox = Sandbox::new();
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(0).says(&["did not touch"]);
+    assert!(!sandbox.db().exists());
+    sandbox.migrate(&[], "CREATE TABLE t(id); COMMIT; nonsense").exits(4);
+    assert!(!sandbox.db().exists());
+    sandbox.dbelay(&["--db", "no/such/folder.db", "migrate", "--", "true"]).exits(2);
 }
 
 /// Things with enough rows that chance is no explanation.

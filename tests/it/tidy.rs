@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["id", "durable", "progress"]),
     ("snapshot", &["id", "value", "rows", "schema", "store"]),
     ("render", &["id", "value", "rows", "schema", "snapshot"]),
-    ("ops", &["id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source"]),
+    ("ops", &["id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source", "config", "process"]),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

@@ -26,7 +26,7 @@ pub(super) fn query(state: &State<'_>, sql: &str, rows_max: usize) -> Result<Ans
     if statement.parameter_count() > 0 {
         return refuse("has parameters, and nobody gives them values");
     }
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut answer = Answer { columns, rows: Vec::new(), is_cut: false };
     let mut cursor = statement.query([]).map_err(fail)?;
     while let Some(row) = cursor.next().map_err(fail)? {

@@ -207,3 +207,23 @@ fn a_place_follows_links() {
     let place = |name: &str| DatabaseUrl::parse(name, &UrlOrigin::Flag, root.path(), &|path| path.exists()).expect(name).place();
     assert_eq!(place("link/new.db"), place("real/new.db"));
 }
+
+#[test]
+fn another_file_is_named_in_the_form_in_which_the_first_was() {
+    for (text, expected) in [
+        ("app.db", "/s d/app.db"),
+        ("/x/app.db", "/s d/app.db"),
+        ("sqlite:app.db", "sqlite:/s%20d/app.db"),
+        ("sqlite://app.db?mode=rwc", "sqlite:///s%20d/app.db?mode=rwc"),
+        ("sqlite:////x/app.db", "sqlite:////s%20d/app.db"),
+        ("sqlite+pysqlite:///app.db", "sqlite+pysqlite:////s%20d/app.db"),
+        ("file:./dev.db?connection_limit=1", "file:/s%20d/app.db?connection_limit=1"),
+        ("file:///x/dev.db", "file:///s%20d/app.db"),
+    ] {
+        let url = DatabaseUrl::parse(text, &UrlOrigin::Flag, Path::new("/p"), &|_| false).expect(text);
+        let other = url.at_path(Path::new("/s d/app.db")).expect("a file");
+        assert_eq!(other, expected);
+        let again = DatabaseUrl::parse(&other, &UrlOrigin::Flag, Path::new("/p"), &|_| false).expect(expected);
+        assert_eq!(again.sqlite_path(), Some(Path::new("/s d/app.db")), "{expected}");
+    }
+}

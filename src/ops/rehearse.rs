@@ -1,0 +1,75 @@
+//! The rehearsal: the command on a scratch copy of the database, judged as the real run will be, before that touches anything.
+//!
+//! The scratch database is made from the snapshot `pre`, which so proves that it restores. What the command leaves there is read without becoming
+//! part of the store. That the command met the scratch database, and not the real one, is not believed but looked at.
+
+use std::time::Duration;
+
+use super::migrate::{self, Aftermath, CommandEnd, Options, Prepared};
+use super::{OpError, Session, compare, rollback};
+use crate::engine::EngineError;
+use crate::store::BatchMode;
+
+/// What a rehearsal showed.
+pub struct Rehearsal {
+    /// The command's end.
+    pub end: CommandEnd,
+    /// What it did to the scratch database.
+    pub aftermath: Aftermath,
+    /// Whether it changed the scratch database.
+    pub is_scratch_touched: bool,
+    /// Whether the real database is what it was.
+    pub is_real_untouched: bool,
+    /// How long it took to make the scratch database.
+    pub made_in: Duration,
+    /// How long it took to judge.
+    pub judged_in: Duration,
+}
+
+impl Rehearsal {
+    /// Tells whether nothing speaks against the real run.
+    pub fn is_fine(&self) -> bool {
+        self.end.is_success()
+            && self.is_real_untouched
+            && match &self.aftermath {
+                Aftermath::Unchanged => true,
+                Aftermath::Changed(judgement) => judgement.is_fine(),
+                Aftermath::Unreadable(_) => false,
+            }
+    }
+}
+
+/// Rehearses a migration. `scratch` is a session of a database that does not exist yet; who made its place removes it.
+///
+/// # Errors
+/// The engine's and the store's, and [`OpError::Command`] where the command could not be started.
+pub fn rehearse(
+    session: &Session<'_>,
+    scratch: &Session<'_>,
+    prepared: &Prepared,
+    options: &Options,
+    run: &mut dyn FnMut() -> std::io::Result<CommandEnd>,
+) -> Result<Rehearsal, OpError> {
+    let begun = session.clock();
+    {
+        let mut engine = (scratch.create)(&prepared.pre.state.settings)?;
+        rollback::restore(scratch, &mut *engine, &prepared.pre.state)?;
+        if prepared.journal_mode() == Some("wal") {
+            engine.set_journal_mode("wal")?;
+        }
+    }
+    let made_in = session.since(begun);
+    let end = run().map_err(|source| OpError::Command { command: options.command.join(" "), source })?;
+    let begun = session.clock();
+    let aftermath = match migrate::judge(scratch, prepared, options, BatchMode::Scratch) {
+        Ok((aftermath, _)) => aftermath,
+        Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
+            Aftermath::Unreadable(error)
+        }
+        Err(error) => return Err(error),
+    };
+    let is_real_untouched =
+        prepared.is_current(session) || compare::live(session, Some(&prepared.pre.state), BatchMode::IdsOnly)?.is_same(&prepared.pre.state);
+    let is_scratch_touched = !matches!(aftermath, Aftermath::Unchanged);
+    Ok(Rehearsal { end, aftermath, is_scratch_touched, is_real_untouched, made_in, judged_in: session.since(begun) })
+}
