@@ -10,9 +10,9 @@
 //! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it.
 //! - [`store`]: objects, packs, snapshot files, tags, operation log, lock, fsck. Knows bytes, never SQL.
 //! - [`snapshot`]: the format above the store: manifests, trees of row groups, building and comparing them.
-//! - [`render`]: a comparison as text, JSON, CSV or SQL. Pure.
+//! - [`render`]: a comparison as text, JSON, CSV or a page, and the report of a migration. Pure.
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.
-//! - [`source`], [`config`]: which database, and what `dbelay.toml` says.
+//! - [`source`], [`config`]: which database, and what `dbelay.toml` says. [`git`]: which branch and commit are checked out.
 //! - [`durable`]: the only rename and fsync. [`progress`]: the library reports, never prints.
 //! - The binary (`src/main.rs`, `src/cli/`) parses, prints, and is the only reader of clock, environment and randomness.
 //!
@@ -28,6 +28,7 @@
 pub mod config;
 pub mod durable;
 pub mod engine;
+pub mod git;
 pub mod id;
 pub mod ops;
 pub mod process;

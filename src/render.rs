@@ -5,6 +5,7 @@
 //! state is ever in memory.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod text;
 

@@ -16,7 +16,7 @@
 //! | `schema` | id of the schema object |
 //! | `settings` | `{name: {"value","scope"}}`, scope `exact` (a rollback restores it) or `creation` (only a new database gets it) |
 //! | `tables` | `[{"name","rows","manifest"}]` in creation order |
-//! | `origin` | `{"dbelay","user"?,"host"?,"command"?}`, never part of a comparison |
+//! | `origin` | `{"dbelay","user"?,"host"?,"command"?,"git"?}`, never part of a comparison; `git` is `{"branch"?,"commit"?}`, where the project's history stood |
 //!
 //! ## Schema object
 //! The JSON of [`crate::schema::Schema`]: `objects` `[{"kind","name","table","sql"}]` in creation order with the DDL byte for byte (`sql`

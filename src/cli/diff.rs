@@ -12,6 +12,7 @@ use dbelay::ops::compare::{self, Comparison};
 use dbelay::ops::plan;
 use dbelay::ops::rollback;
 use dbelay::render::csv::Csv;
+use dbelay::render::html::Html;
 use dbelay::render::json::{Json, JsonLines};
 use dbelay::render::text::{Detail, Text, Theme};
 use dbelay::render::{Renderer, StateName, TableEnd};
@@ -31,6 +32,7 @@ Examples:
   dbelay diff pre post --stat
   dbelay diff HEAD~2 live users --filter removed
   dbelay diff pre post --format sql --reverse > undo.sql
+  dbelay diff pre failed --format html > diff.html
   dbelay diff --table users --ignore-column updated_at";
 
 /// Rendered text is written on from here.
@@ -94,6 +96,8 @@ pub enum Format {
     Sql,
     /// A line for each cell that differs
     Csv,
+    /// A page for a browser, in one file
+    Html,
 }
 
 /// A kind of row change.
@@ -140,6 +144,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         Format::Json => Box::new(Json::new(detail == Detail::Rows)),
         Format::Jsonl => Box::new(JsonLines),
         Format::Csv | Format::Sql => Box::new(Csv),
+        Format::Html => Box::new(Html::default()),
     };
     let out = match format {
         Format::Text => cx.output.paged(),

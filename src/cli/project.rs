@@ -272,6 +272,7 @@ impl<'a> Project<'a> {
             user: environment.user.clone(),
             host: environment.host.clone(),
             command: Vec::new(),
+            git: dbelay::git::position(&environment.cwd),
         };
         run(&Session {
             store: &self.store,

@@ -1,5 +1,7 @@
 //! For people: rows with signs, or a table of counts, or names alone.
 
+use std::time::Duration;
+
 use anstyle::Style;
 
 use super::{Renderer, StateName, TableEnd, is_shown, key_columns};
@@ -246,11 +248,16 @@ fn named(name: &str, cell: &str) -> String {
 
 /// Writes a cell for people: as SQL would, cut short, without control characters.
 pub fn value(cell: &str) -> String {
+    value_within(cell, VALUE_CHARS_MAX)
+}
+
+/// As [`value`], cut short after so many characters.
+pub fn value_within(cell: &str, chars_max: usize) -> String {
     match Value::decode(cell.as_bytes()) {
         Ok(Value::Null) => "NULL".to_owned(),
         Ok(Value::Text(bytes)) => {
             let text = String::from_utf8_lossy(&bytes);
-            format!("'{}'", clean(&short(&text)))
+            format!("'{}'", clean(&short(&text, chars_max)))
         }
         Ok(Value::Blob(bytes)) => {
             let hex: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -261,8 +268,8 @@ pub fn value(cell: &str) -> String {
     }
 }
 
-fn short(text: &str) -> String {
-    match text.char_indices().nth(VALUE_CHARS_MAX) {
+fn short(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
@@ -271,6 +278,20 @@ fn short(text: &str) -> String {
 /// Escapes control characters: names and values come from a database, and terminals obey them.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Writes a duration: `340 ms`, `2.1 s`, `3 min 4 s`, `1 h 5 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match duration.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        millis @ 1_000..59_950 => format!("{:.1} s", millis as f64 / 1000.0),
+        millis if millis < 3_600_000 => {
+            let seconds = seconds.max(60);
+            format!("{} min {} s", seconds / 60, seconds % 60)
+        }
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
 }
 
 /// Writes a number with separators.
@@ -314,5 +335,17 @@ mod tests {
         for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(number(n), expected);
         }
+    }
+
+    #[test]
+    fn durations() {
+        let check = |millis, expected: &str| assert_eq!(duration(Duration::from_millis(millis)), expected);
+        check(0, "0 ms");
+        check(999, "999 ms");
+        check(2_149, "2.1 s");
+        check(59_949, "59.9 s");
+        check(59_999, "1 min 0 s");
+        check(184_000, "3 min 4 s");
+        check(3_900_000, "1 h 5 min");
     }
 }

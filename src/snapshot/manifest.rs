@@ -93,6 +93,28 @@ pub struct Origin {
     /// The migration command, for `pre`, `post` and `failed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Where the project's git history stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitPosition>,
+}
+
+/// A place in a git history. At least one of both is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitPosition {
+    /// The branch that was checked out, without `refs/heads/`; none where a commit itself was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit, in hex; none on a branch without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+impl GitPosition {
+    /// Writes it for people: `main 1a2b3c4d`.
+    pub fn words(&self) -> String {
+        let commit = self.commit.as_deref().map(|commit| commit.get(..8).unwrap_or(commit));
+        [self.branch.as_deref(), commit].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// What a snapshot knows of one table: an object.

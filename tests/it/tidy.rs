@@ -14,6 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("config", &["source"]),
     ("source", &["config"]),
+    ("git", &["snapshot"]),
+    ("hooks", &[]),
     ("engine", &["id", "value", "rows", "schema", "progress"]),
     ("store", &["id", "durable", "progress"]),
     ("snapshot", &["id", "value", "rows", "schema", "store"]),
