@@ -139,17 +139,19 @@ fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, 
     let holds = format!("{}, {}", counted(snapshot.tables.len() as u64, "table"), counted(rows, "row"));
     let said = snapshot.message.clone().or_else(|| (!snapshot.origin.command.is_empty()).then(|| snapshot.origin.command.join(" ")));
     let said = said.map(|said| text::clean(&said)).unwrap_or_default();
+    let branch = snapshot.origin.git.as_ref().and_then(|git| git.branch.as_deref());
+    let branch = branch.map(|branch| format!("  {DIM}on {}{DIM:#}", text::clean(branch))).unwrap_or_default();
     if oneline {
         writeln!(
             out,
-            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{}{said}",
+            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{branch}{}{said}",
             project::id(id),
             stamp(time),
             if said.is_empty() { "" } else { "  " }
         )?;
         return Ok(());
     }
-    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}", project::id(id), stamp(time), age(time, cx.now()))?;
+    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}{branch}", project::id(id), stamp(time), age(time, cx.now()))?;
     if !said.is_empty() {
         writeln!(out, "    {said}")?;
     }

@@ -79,6 +79,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             line("command", &snapshot.origin.command.join(" "))?;
             let by = [snapshot.origin.user.as_str(), snapshot.origin.host.as_str()].join("@");
             line("by", &format!("{} with dbelay {}", by.trim_matches('@'), snapshot.origin.dbelay))?;
+            line("git", &snapshot.origin.git.as_ref().map(dbelay::snapshot::manifest::GitPosition::words).unwrap_or_default())?;
             line("parent", &snapshot.parent.map(|parent| parent.short()).unwrap_or_default())?;
         }
         _ => writeln!(out, "the live database")?,

@@ -78,6 +78,32 @@ impl<'a> Comparison<'a> {
         let (before, after) = (manifest(self.before, &pair.before), manifest(self.after, &pair.after));
         Ok(rowdiff::diff_rows(pair, before, after, self.store, cells, sink)?)
     }
+
+    /// Returns at most so many changes of a pair, with all cells: some of each kind that there is, removed rows first, then changed, then added ones.
+    ///
+    /// # Errors
+    /// As [`Comparison::rows`].
+    pub fn examples(&self, pair: &TablePair, rows_max: usize) -> Result<Vec<RowChange>, OpError> {
+        let mut kinds: [Vec<RowChange>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        self.rows(pair, Cells::All, &mut |change| {
+            let kind = match change {
+                RowChange::Removed(_) => &mut kinds[0],
+                RowChange::Changed { .. } => &mut kinds[1],
+                RowChange::Added(_) => &mut kinds[2],
+            };
+            if kind.len() < rows_max {
+                kind.push(change);
+            }
+            if kinds.iter().all(|kind| kind.len() >= rows_max) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        // The longest gives way until all fit.
+        while kinds.iter().map(Vec::len).sum::<usize>() > rows_max {
+            if let Some(longest) = kinds.iter_mut().max_by_key(|kind| kind.len()) {
+                longest.pop();
+            }
+        }
+        Ok(kinds.into_iter().flatten().collect())
+    }
 }
 
 /// Takes out the stored generated columns that one side has in its schema and, as snapshots of format 1, not in its manifest: nothing is known of

@@ -204,3 +204,19 @@ impl Group {
         self.columns.get(column).copied().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_without_git_is_written_as_before() {
+        let old = r#"{"dbelay":"0.1.0","user":"ada"}"#;
+        let origin: Origin = serde_json::from_str(old).expect("an origin of before");
+        assert_eq!(serde_json::to_string(&origin).expect("json"), old);
+        let git = GitPosition { branch: Some("main".to_owned()), commit: Some("0123456789".repeat(4)) };
+        assert_eq!(git.words(), "main 01234567");
+        let json = serde_json::to_string(&Origin { git: Some(git.clone()), ..origin }).expect("json");
+        assert_eq!(serde_json::from_str::<Origin>(&json).expect("an origin").git, Some(git));
+    }
+}

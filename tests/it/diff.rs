@@ -200,3 +200,14 @@ fn a_narrowed_difference_does_not_claim_that_states_are_the_same() {
     let sandbox = changed("UPDATE users SET name='zz' WHERE id=1");
     sandbox.dbelay(&["diff", "a", "--where", "id = 7"]).exits(0).says(&["no such difference between"]);
 }
+
+#[test]
+fn a_page_holds_the_differences_and_no_markup_of_theirs() {
+    let sandbox = changed("UPDATE users SET name='<b>bea</b>' WHERE id=2; DELETE FROM users WHERE id=1; ALTER TABLE plain ADD COLUMN c");
+    let page = sandbox.dbelay(&["diff", "a", "--format", "html"]).exits(0).stdout;
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
+    for part in ["1 removed", "1 changed", "<code>plain.c</code>", "&lt;b&gt;bea&lt;/b&gt;", "<del>&#39;bob&#39;</del>"] {
+        assert!(page.contains(part), "no `{part}` in {page}");
+    }
+    assert!(!page.contains("<b>bea"), "{page}");
+}
