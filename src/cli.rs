@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub mod adopt;
 pub mod output;
 pub mod pager;
 pub mod progress;
@@ -25,6 +26,7 @@ pub mod demo;
 pub mod demo_apply;
 pub mod diff;
 pub mod fsck;
+pub mod hook;
 pub mod init;
 pub mod isolate;
 pub mod log;
@@ -149,6 +151,8 @@ pub enum Command {
     DemoApply(demo_apply::Args),
     #[command(hide = true)]
     Isolate(isolate::Args),
+    #[command(hide = true)]
+    Hook(hook::Args),
 }
 
 /// What dbelay knows of the world around it; built in `main.rs`, where alone the clock, the environment and randomness are read.
@@ -243,6 +247,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Man(args) => man::run(args, cx),
         Command::DemoApply(args) => demo_apply::run(args, cx),
         Command::Isolate(args) => isolate::run(args, cx),
+        Command::Hook(args) => hook::run(args, cx),
     }
 }
 

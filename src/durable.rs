@@ -64,6 +64,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.publish(path)
 }
 
+/// As [`write`], with these permissions instead of its owner's alone: for files that are not the store's.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(path: &Path, bytes: &[u8], permissions: fs::Permissions) -> io::Result<()> {
+    let mut file = TemporaryFile::create_in(directory_of(path))?;
+    file.write_all(bytes)?;
+    fs::set_permissions(&file.path, permissions)?;
+    file.publish(path)
+}
+
 /// Appends bytes to a file, after cutting it off at `length`, and makes both durable. Makes the file where there is none.
 ///
 /// # Errors

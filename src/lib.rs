@@ -13,6 +13,7 @@
 //! - [`render`]: a comparison as text, JSON, CSV or a page, and the report of a migration. Pure.
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.
 //! - [`source`], [`config`]: which database, and what `dbelay.toml` says. [`git`]: which branch and commit are checked out.
+//! - [`hooks`]: what `init --hooks` adds to files that are not ours. Pure.
 //! - [`durable`]: the only rename and fsync. [`progress`]: the library reports, never prints.
 //! - The binary (`src/main.rs`, `src/cli/`) parses, prints, and is the only reader of clock, environment and randomness.
 //!
@@ -29,6 +30,7 @@ pub mod config;
 pub mod durable;
 pub mod engine;
 pub mod git;
+pub mod hooks;
 pub mod id;
 pub mod ops;
 pub mod process;

@@ -1,4 +1,5 @@
-//! `dbelay init`: writes dbelay.toml and the store. A database that is found is offered, never taken unasked.
+//! `dbelay init`: writes dbelay.toml and the store, and adds dbelay to what the project is worked with. A database that is found is offered, never
+//! taken unasked.
 
 use std::path::Path;
 
@@ -10,25 +11,38 @@ use serde_json::json;
 
 use super::output::{DIM, GOOD};
 use super::project::{create_store, find_store, parse_url, read_config};
-use super::{CliError, Context, ErrorKind, Exit, terminal};
+use super::{CliError, Context, ErrorKind, Exit, adopt, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay init
-  dbelay init --db ./dev.db";
+  dbelay init --db ./dev.db
+  dbelay init --hooks npm,git
+  dbelay init --hooks make --command \"alembic upgrade head\"";
 
 /// How many databases are offered.
 const OFFERED_MAX: usize = 9;
 
 /// Write dbelay.toml and create the store
 ///
-/// Without `--db`, databases that the project's files name are offered: on a terminal to choose from, else as a list.
+/// Without `--db`, databases that the project's files name are offered: on a terminal to choose from, else as a list. With `--hooks`, dbelay is
+/// added to package.json (db:migrate-safe, db:backup, db:restore, db:snapshots), to a Makefile (db-migrate-safe and so on), or to git (a reminder
+/// after a checkout that the database has the schema of another branch). The changes are shown first; what is there already is never changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {}
+pub struct Args {
+    /// Where to add dbelay; repeatable
+    #[arg(long, value_enum, value_name = "WHERE", value_delimiter = ',')]
+    pub hooks: Vec<adopt::Hook>,
+    /// The command that migrates the database, for `--hooks npm` and `--hooks make` [default: the one that the project has]
+    #[arg(long, value_name = "COMMAND", requires = "hooks")]
+    pub command: Option<String>,
+}
 
 /// Runs the command.
-pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    // What cannot be done is told before anything is.
+    let additions = adopt::plan(&args.hooks, args.command.as_deref(), cx)?;
     let path = cx.environment.cwd.join(FILE_NAME);
     let config = read_config(cx)?;
     let written = match &config {
@@ -37,7 +51,9 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
                 return Err(CliError::usage(format_args!("`{}` is there already", config.path.display()))
                     .hint("change the database in it, or delete it first"));
             }
-            cx.output.say(format_args!("`{}` is there already and stays as it is", config.path.display()));
+            if additions.is_empty() {
+                cx.output.say(format_args!("`{}` is there already and stays as it is", config.path.display()));
+            }
             None
         }
         _ => Some(database(cx)?),
@@ -49,9 +65,12 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     let (dir, exists) = find_store(cx, Some(&config), None);
     if cx.global.dry_run {
-        cx.output.say(format_args!("would write `{}` and the store `{}`", path.display(), dir.display()));
+        if written.is_some() || !exists || additions.is_empty() {
+            cx.output.say(format_args!("would write `{}` and the store `{}`", path.display(), dir.display()));
+        }
+        adopt::show(&additions, cx)?;
         if cx.output.is_json() {
-            cx.output.json(&json!({ "dry_run": true, "config": path, "store": dir }))?;
+            cx.output.json(&json!({ "dry_run": true, "config": path, "store": dir, "hooks": adopt::document(&additions) }))?;
         }
         return Ok(Exit::DONE);
     }
@@ -60,14 +79,19 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
         dbelay::durable::write(&path, Config::template(text).as_bytes())?;
         cx.output.say(format_args!("{GOOD}wrote{GOOD:#} {FILE_NAME}: database {}", shown(cx, text)));
     }
-    let made = if exists { "is there already" } else { "was made" };
-    cx.output.say(format_args!("the store `{}` {made}", store.dir().display()));
-    if !exists {
+    if !exists || additions.is_empty() {
+        let made = if exists { "is there already" } else { "was made" };
+        cx.output.say(format_args!("the store `{}` {made}", store.dir().display()));
+    }
+    adopt::show(&additions, cx)?;
+    adopt::execute(&additions, cx)?;
+    if !exists && additions.is_empty() {
         cx.output.say(format_args!("{DIM}next: `dbelay snapshot`, or `dbelay migrate -- YOUR MIGRATION COMMAND`{DIM:#}"));
     }
     if cx.output.is_json() {
         let text = written.as_ref().map(|text| shown(cx, text));
-        cx.output.json(&json!({ "config": config.path, "database": text, "store": store.dir(), "created": !exists }))?;
+        let hooks = adopt::document(&additions);
+        cx.output.json(&json!({ "config": config.path, "database": text, "store": store.dir(), "created": !exists, "hooks": hooks }))?;
     }
     Ok(Exit::DONE)
 }

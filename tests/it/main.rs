@@ -11,6 +11,7 @@ mod demo;
 mod diff;
 mod disk_full;
 mod golden;
+mod hooks;
 mod kills;
 mod migrate;
 mod oracle;
