@@ -14,6 +14,7 @@ mod golden;
 mod hooks;
 mod kills;
 mod migrate;
+mod npm;
 mod oracle;
 mod property;
 mod reading;
