@@ -40,6 +40,9 @@ pub const DRAIN_MS_MAX: u64 = 1000;
 /// How long a command that took too long has for cleaning up, from the request to end until it is killed.
 pub const GRACE_MS: u64 = 10_000;
 
+/// How long processes that end with the command have for it, before they count as left behind.
+const STRAGGLER_MS: u64 = 300;
+
 /// How much of a stream is kept where the caller has no wish of its own.
 pub const CAPTURE_BYTES_DEFAULT: usize = 64 * 1024;
 
@@ -436,8 +439,10 @@ mod platform {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     use signal_hook::iterator::{Handle, Signals};
 
-    use super::Heard;
+    use std::time::{Duration, Instant};
+
     pub(super) use super::Stop;
+    use super::{Heard, STRAGGLER_MS};
 
     /// Whether a signal has its default effect on us, and how many want that it has not.
     struct Held {
@@ -625,9 +630,40 @@ mod platform {
             Heard {
                 interrupted: self.shared.interrupted.load(Ordering::SeqCst),
                 wanted_terminal: self.shared.wanted_terminal.load(Ordering::SeqCst),
-                stragglers: group.is_some_and(|group| test_kill_process_group(group).is_ok()),
+                stragglers: group.is_some_and(|group| outlives(group, Instant::now() + Duration::from_millis(STRAGGLER_MS))),
             }
         }
+    }
+
+    /// Tells whether something of a process group still runs at a time, or until then nothing does.
+    fn outlives(group: Pid, until: Instant) -> bool {
+        loop {
+            if test_kill_process_group(group).is_err() || !has_living(group) {
+                return false;
+            }
+            if Instant::now() >= until {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Tells whether a group has a process that is more than the memory of one: the system counts those that nobody waited for yet. Where there is
+    /// no `/proc`, every one is.
+    fn has_living(group: Pid) -> bool {
+        let Ok(entries) = std::fs::read_dir("/proc") else { return true };
+        let mut is_known = false;
+        for entry in entries.flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            is_known = true;
+            // The name, in parentheses, may hold anything; after it come the state, the parent and the group (proc(5)).
+            let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+            let (state, group_of) = (fields.next(), fields.nth(1));
+            if group_of == Some(group.as_raw_nonzero().get().to_string().as_str()) && !matches!(state, Some("Z" | "X")) {
+                return true;
+            }
+        }
+        !is_known
     }
 
     /// Waits until the command has ended, and leaves it unreaped, so that its number cannot be given to another process yet.
@@ -756,6 +792,13 @@ mod tests {
         assert!(outcome.duration < Duration::from_secs(15));
         let pid = stdout.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("the pid that sh printed");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it still runs");
+    }
+
+    #[test]
+    fn a_process_that_ended_and_was_not_waited_for_is_no_straggler() {
+        // The inner shell becomes a process that never waits; what it started stays as a memory of its group.
+        let (outcome, ..) = run_all(&sh("(sh -c 'exit 0' & exec setsid sleep 5) >/dev/null 2>&1 & sleep 0.3"));
+        assert!(!outcome.stragglers);
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub struct Args {
     /// The variable from which the command takes its database, for a rehearsal [default: DATABASE_URL, if it names it]
     #[arg(long, value_name = "NAME")]
     pub url_env: Option<String>,
+    /// In a rehearsal, do not put the scratch database at the real one's path: for commands that need sudo, say
+    #[arg(long)]
+    pub no_namespace: bool,
     /// End the command after this time, as a failure: 90s, 10m, 2h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
@@ -311,7 +314,7 @@ impl Migration<'_> {
     fn rehearse(&mut self, session: &Session<'_>, prepared: &Prepared) -> Result<Rehearsal, CliError> {
         let output = &self.cx.output;
         let command = self.args.command.clone();
-        let stage = Stage::set(self.project, &command, self.args.url_env.as_deref())?;
+        let stage = Stage::set(self.project, &command, self.args.url_env.as_deref(), !self.args.no_namespace)?;
         output.say(format_args!("{HEADING}rehearsal{HEADING:#}: the command meets a scratch database {}", stage.ways()));
         let spec = CommandSpec { foreground: self.cx.environment.stdin_terminal, ..stage.spec(self.project, &command) };
         let options = self.options.clone();
@@ -514,7 +517,11 @@ fn conclude(cx: &Context, outcome: &Outcome, rehearsed: Option<&Rehearsal>, word
     }
     if is_fine {
         match &outcome.aftermath {
-            Aftermath::Unchanged => output.say(format_args!("{GOOD}done{GOOD:#}: the command changed nothing")),
+            Aftermath::Unchanged => {
+                output.say(format_args!(
+                    "{GOOD}done{GOOD:#}: the command changed nothing in the database {DIM}(if it should have: does it use another?){DIM:#}"
+                ));
+            }
             _ => {
                 let id = outcome.after.as_ref().map(|(id, _)| project::id(id)).unwrap_or_default();
                 output.say(format_args!("{GOOD}done{GOOD:#}: snapshot post {id}; `dbelay rollback` puts everything back"));

@@ -112,7 +112,7 @@ pub fn warn_of_other(project: &Project<'_>) -> Result<(), CliError> {
 
 impl Stage {
     /// Makes room for a scratch database, and finds out how the command can come to it.
-    pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>) -> Result<Self, CliError> {
+    pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>, with_namespace: bool) -> Result<Self, CliError> {
         let cx = project.cx;
         let failed = |text: String| CliError::new(ErrorKind::Failed, text).state(DatabaseState::Unchanged);
         let database = project.database()?;
@@ -149,7 +149,7 @@ impl Stage {
             in_use: Some(in_use),
         };
         stage.variable = variable.and_then(|(name, url)| Some((name, url.at_path(&stage.database.path)?)));
-        stage.namespace = stage.probe(cx);
+        stage.namespace = if with_namespace { stage.probe(cx) } else { Err("`--no-namespace` was given".to_owned()) };
         if let Err(why) = &stage.namespace
             && stage.variable.is_none()
             && !stage.has_placeholder

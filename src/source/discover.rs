@@ -734,10 +734,7 @@ mod tests {
 
     #[test]
     fn a_url_with_two_meanings_offers_what_exists() {
-        check(
-            &[(".env", "DATABASE_URL=sqlite:///app.db\n"), ("app.db", MAGIC)],
-            &["app.db (.env:1, DATABASE_URL, which can be read in two ways; SQLite, 25 bytes)"],
-        );
+        check(&[(".env", "DATABASE_URL=sqlite:///app.db\n"), ("app.db", MAGIC)], &["app.db (.env:1, DATABASE_URL; SQLite, 25 bytes)"]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! SQLite, where the ecosystem disagrees:
 //! - A bare path is a path, whatever is in it. `sqlite:`, `sqlite3:`, `file:` are URLs: percent-decoded, with a query.
-//! - `sqlite:///app.db` is `app.db` to SQLAlchemy and `/app.db` to Rails, dbmate and sqlx. It is taken as absolute only if
-//!   nothing speaks for the relative reading; what speaks for a reading is a file there, or else its folder. Four slashes are absolute for
+//! - `sqlite:///app.db` is `app.db` to SQLAlchemy and `/app.db` to Rails, dbmate and sqlx. The file that exists is meant; where
+//!   neither does, it is taken as absolute only if nothing speaks for the relative reading, which a folder does. Four slashes are absolute for
 //!   everyone. `sqlite+pysqlite:///app.db` names SQLAlchemy's driver, so it is relative.
 //! - `file:dev.db` starts at the folder of `schema.prisma` for Prisma before 7, at the project for the rest. In a folder with
 //!   `prisma/schema.prisma` the one that exists is meant; two different ones are an error; if there is none yet, Prisma's.
@@ -255,6 +255,9 @@ impl SqliteReader<'_> {
         let (for_absolute, for_relative) = (self.evidence(&absolute), self.evidence(&relative_path));
         if absolute == relative_path || for_absolute > for_relative || (for_absolute, for_relative) == (0, 0) {
             return self.at(absolute, name);
+        }
+        if (for_absolute, for_relative) < (2, 2) && for_relative == 2 {
+            return self.at(relative_path, relative.to_owned());
         }
         Err(SourceError::Ambiguous {
             written: self.text.to_owned(),

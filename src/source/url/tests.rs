@@ -69,12 +69,14 @@ fn sqlite_urls_name_files() {
 }
 
 #[test]
-fn three_slashes_are_absolute_unless_something_speaks_for_relative() {
+fn three_slashes_mean_the_file_that_exists_else_an_absolute_one_unless_something_speaks_for_relative() {
+    check("sqlite:///data/app.db", &["/p/data/app.db"], "/p/data/app.db");
+    check("sqlite:///data/app.db", &["/p/data/app.db", "/data"], "/p/data/app.db");
     check("sqlite:///data/app.db", &["/data/app.db"], "/data/app.db");
     check("sqlite:///data/app.db", &["/data"], "/data/app.db");
     check("sqlite:///data/app.db", &[], "/data/app.db");
     check("sqlite:///data/app.db", &["/data/app.db", "/p/data"], "/data/app.db");
-    for files in [&["/p/data/app.db"][..], &["/p/data/app.db", "/data/app.db"], &["/p/data"], &["/data", "/p/data"]] {
+    for files in [&["/p/data/app.db", "/data/app.db"][..], &["/p/data"], &["/data", "/p/data"]] {
         check_error(
             "sqlite:///data/app.db",
             files,
