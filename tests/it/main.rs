@@ -13,6 +13,8 @@ mod disk_full;
 mod golden;
 mod hooks;
 mod guards;
+#[cfg(unix)]
+mod interrupted;
 mod kills;
 mod migrate;
 mod npm;
