@@ -33,6 +33,7 @@ pub mod log;
 pub mod man;
 pub mod migrate;
 pub mod op;
+pub mod page;
 pub mod redo;
 pub mod rehearse;
 pub mod restore;

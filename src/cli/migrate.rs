@@ -1,6 +1,7 @@
 //! `dbelay migrate`: the safety wrapper around a migration command.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dbelay::config;
@@ -12,6 +13,7 @@ use dbelay::ops::rehearse::{self, Rehearsal};
 use dbelay::ops::verdict::{Loss, TableChange, Verdict};
 use dbelay::ops::{OpError, Session};
 use dbelay::process::{self, CommandSpec, ExitKind, ProcessId};
+use dbelay::render::html::report::NamedSnapshot;
 use dbelay::render::text;
 use dbelay::schema::diff::Renames;
 use dbelay::snapshot::manifest::SnapshotKind;
@@ -22,7 +24,7 @@ use super::project::{self, Need, Project};
 use super::rehearse::{Stage, Words, warn_of_other};
 use super::snapshot::holds;
 use super::table::{Align, Table};
-use super::{CliError, Context, DatabaseState, ErrorKind, Exit, terminal, time};
+use super::{CliError, Context, DatabaseState, ErrorKind, Exit, page, terminal, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,6 +68,9 @@ pub struct Args {
     /// End the command after this time, as a failure: 90s, 10m, 2h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
+    /// Write what happened as a page for a browser
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Take up a migration that was interrupted: run its command again, or the one that is given
     #[arg(long, conflicts_with_all = ["accept", "rehearse", "rehearse_only"])]
     pub resume: bool,
@@ -115,7 +120,17 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let guards = config.map(|config| config.guards.clone()).unwrap_or_default();
     let command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let options = Options { command, message: args.message.clone(), allow, guards };
-    let migration = Migration { cx, project: &project, args, policy, options, words: String::new(), started: None };
+    let migration = Migration {
+        cx,
+        project: &project,
+        args,
+        policy,
+        options,
+        words: String::new(),
+        printed: String::new(),
+        started: None,
+        is_namespace: false,
+    };
     project.with(|session| {
         let open = project.settle(session)?;
         match open.first() {
@@ -203,8 +218,12 @@ struct Migration<'a> {
     options: Options,
     /// How the command ended, once it has.
     words: String,
+    /// The last of what it printed.
+    printed: String,
     /// What helps where it could not be started.
     started: Option<String>,
+    /// Whether a rehearsal put the scratch database at the real one's path.
+    is_namespace: bool,
 }
 
 impl Migration<'_> {
@@ -285,7 +304,39 @@ impl Migration<'_> {
                 return Err(CliError::from(error).context(message).kind(ErrorKind::NotRolledBack).state(DatabaseState::Unknown).hint(hint));
             }
         };
-        conclude(self.cx, &outcome, rehearsed.as_ref(), &self.words)
+        let result = conclude(self.cx, &outcome, rehearsed.as_ref(), &self.words);
+        let durations = &outcome.durations;
+        let settled = if outcome.result == OperationResult::RolledBack { "rollback" } else { "snapshot after" };
+        let mut timings = vec![("snapshot before", durations.prepare)];
+        timings.extend(rehearsed.iter().flat_map(rehearsal_timings));
+        timings.extend([("command", outcome.end.duration), ("verdict", durations.judge), (settled, durations.settle)]);
+        let name = if outcome.result == OperationResult::RolledBack { "failed" } else { "post" };
+        let after = outcome.after.iter().filter(|(id, _)| *id != outcome.pre.id);
+        self.report(
+            session,
+            page::Told {
+                pre: &outcome.pre,
+                others: after.map(|(id, _)| NamedSnapshot { name: name.to_owned(), id: *id, holds: String::new() }).collect(),
+                end: &outcome.end,
+                words: &self.words,
+                aftermath: &outcome.aftermath,
+                events: &outcome.events,
+                remarks: outcome.limits.clone(),
+                timings,
+                output: &self.printed,
+                findings: Vec::new(),
+            },
+            &result,
+        );
+        result
+    }
+
+    /// Writes the page, if one is wanted. The migration is over, and a page that cannot be written changes nothing about it.
+    fn report(&self, session: &Session<'_>, told: page::Told<'_>, result: &Result<Exit, CliError>) {
+        let Some(path) = &self.args.report else { return };
+        if let Err(error) = page::write(self.project, session, path, told, result) {
+            self.cx.output.warn(format_args!("the report could not be written: {:#}", error.error));
+        }
     }
 
     /// Tells of the snapshot `pre`, and of what was found before the command.
@@ -310,8 +361,35 @@ impl Migration<'_> {
         }
     }
 
-    /// Rehearses, tells what happened, and fails where it did not go well.
+    /// Rehearses, and writes the page of it where no real run follows.
     fn rehearse(&mut self, session: &Session<'_>, prepared: &Prepared) -> Result<Rehearsal, CliError> {
+        let rehearsal = self.play(session, prepared)?;
+        let result = self.judge(prepared, &rehearsal);
+        if self.args.rehearse_only || result.is_err() {
+            let remarks = vec!["this was a rehearsal on a scratch copy; the real database was not touched".to_owned()];
+            let mut timings = vec![("snapshot before", prepared.duration)];
+            timings.extend(rehearsal_timings(&rehearsal));
+            let told = page::Told {
+                pre: &prepared.pre,
+                others: Vec::new(),
+                end: &rehearsal.end,
+                words: &self.words,
+                aftermath: &rehearsal.aftermath,
+                events: &[],
+                remarks: if rehearsal.is_real_untouched { remarks } else { Vec::new() },
+                timings,
+                output: &self.printed,
+                findings: Vec::new(),
+            };
+            let result = result.map(|()| Exit::DONE);
+            self.report(session, told, &result);
+            return result.map(|_| rehearsal);
+        }
+        Ok(rehearsal)
+    }
+
+    /// Runs the command on a scratch copy.
+    fn play(&mut self, session: &Session<'_>, prepared: &Prepared) -> Result<Rehearsal, CliError> {
         let output = &self.cx.output;
         let command = self.args.command.clone();
         let stage = Stage::set(self.project, &command, self.args.url_env.as_deref(), !self.args.no_namespace)?;
@@ -324,10 +402,14 @@ impl Migration<'_> {
                 CliError::from(error).context("the rehearsal failed; the database is unchanged").state(DatabaseState::Unchanged)
             })
         });
-        let is_namespace = stage.namespace.is_ok();
+        self.is_namespace = stage.namespace.is_ok();
         drop(stage);
-        let rehearsal = rehearsal?;
-        let output = &self.cx.output;
+        rehearsal
+    }
+
+    /// Tells what happened in a rehearsal, and fails where it did not go well.
+    fn judge(&self, prepared: &Prepared, rehearsal: &Rehearsal) -> Result<(), CliError> {
+        let (output, is_namespace) = (&self.cx.output, self.is_namespace);
         output.say(format_args!("{DIM}command: {}{DIM:#}", self.words));
         if let Aftermath::Changed(judgement) = &rehearsal.aftermath {
             summary(self.cx, judgement)?;
@@ -347,7 +429,7 @@ impl Migration<'_> {
             output.note("another program changed the database during the rehearsal; the command could not reach it");
         }
         if !rehearsal.is_fine() && (rehearsal.is_scratch_touched || !rehearsal.end.is_success()) {
-            return Err(self.rehearsal_failure(&rehearsal));
+            return Err(self.rehearsal_failure(rehearsal));
         }
         if !rehearsal.is_scratch_touched && !is_namespace {
             return Err(CliError::new(
@@ -362,7 +444,7 @@ impl Migration<'_> {
             _ => "nothing speaks against it",
         };
         output.say(format_args!("{GOOD}rehearsed{GOOD:#}: {found}; the real database was not touched"));
-        Ok(rehearsal)
+        Ok(())
     }
 
     fn rehearsal_failure(&self, rehearsal: &Rehearsal) -> CliError {
@@ -414,6 +496,7 @@ impl Migration<'_> {
             words = format!("ended because it ran longer than {timeout}: {words}");
         }
         self.words = words;
+        self.printed = [&outcome.stdout_tail, &outcome.stderr_tail].map(|tail| String::from_utf8_lossy(tail).into_owned()).concat();
         let exit = match outcome.exit {
             ExitKind::Code(code) => CommandExit::Code(code),
             ExitKind::Signal(signal) => CommandExit::Signal(signal),
@@ -716,6 +799,14 @@ fn document(outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Map<String, Val
         document.insert("rehearsal".to_owned(), rehearsal_document(rehearsal));
     }
     document
+}
+
+fn rehearsal_timings(rehearsal: &Rehearsal) -> [(&'static str, Duration); 3] {
+    [
+        ("rehearsal: scratch copy", rehearsal.made_in),
+        ("rehearsal: command", rehearsal.end.duration),
+        ("rehearsal: verdict", rehearsal.judged_in),
+    ]
 }
 
 fn command_document(end: &CommandEnd) -> Value {

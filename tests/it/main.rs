@@ -11,8 +11,8 @@ mod demo;
 mod diff;
 mod disk_full;
 mod golden;
-mod hooks;
 mod guards;
+mod hooks;
 #[cfg(unix)]
 mod interrupted;
 mod kills;
