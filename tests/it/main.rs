@@ -27,4 +27,5 @@ mod rollback;
 mod sandbox;
 mod store;
 mod tidy;
+mod tools;
 mod undo;
