@@ -75,8 +75,8 @@ fn a_rollback_that_dies_is_before_or_after() {
     );
 }
 
-#[test]
-fn a_migration_that_dies_can_be_rolled_back() {
+/// Takes a migration that dies through one way out; `way` is called where the command's work is in the database.
+fn check_migration(way: &dyn Fn(&Sandbox, &dyn Fn(&Sandbox, bool))) {
     let before = Sandbox::with(BASE);
     let sql = "UPDATE t SET x = 'half'; DELETE FROM keyless";
     let after = Sandbox::with(BASE);
@@ -94,12 +94,40 @@ fn a_migration_that_dies_can_be_rolled_back() {
             let now = oracle::dump(&sandbox.db());
             assert!(now == before_dump || now == after_dump, "{now}");
             if now == after_dump {
-                sandbox.dbelay(&["migrate", "--", "true"]).exits(3).says(&["was interrupted", "dbelay rollback pre"]);
-                sandbox.dbelay(&["rollback"]).exits(0);
-                assert_eq!(oracle::dump(&sandbox.db()), before_dump);
+                let said = ["was interrupted", "dbelay rollback pre", "--resume", "--accept"];
+                sandbox.dbelay(&["migrate", "--", "true"]).exits(3).says(&said);
+                way(sandbox, &|sandbox, is_after| {
+                    assert_eq!(oracle::dump(&sandbox.db()), if is_after { after_dump.clone() } else { before_dump.clone() });
+                });
             }
         },
     );
+}
+
+#[test]
+fn a_migration_that_dies_can_be_rolled_back() {
+    check_migration(&|sandbox, is_after| {
+        sandbox.dbelay(&["rollback"]).exits(0);
+        is_after(sandbox, false);
+    });
+}
+
+#[test]
+fn a_migration_that_dies_can_be_resumed_and_is_judged_as_a_whole() {
+    check_migration(&|sandbox, is_after| {
+        sandbox.dbelay(&["migrate", "--resume"]).exits(4).says(&["`keyless` are gone"]);
+        is_after(sandbox, false);
+    });
+}
+
+#[test]
+fn a_migration_that_dies_can_be_accepted_and_undone() {
+    check_migration(&|sandbox, is_after| {
+        sandbox.dbelay(&["migrate", "--accept"]).exits(0);
+        is_after(sandbox, true);
+        sandbox.dbelay(&["undo"]).exits(0);
+        is_after(sandbox, false);
+    });
 }
 
 #[test]
