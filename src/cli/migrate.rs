@@ -350,7 +350,7 @@ impl Migration<'_> {
                 name.eq_ignore_ascii_case(&table.name) || table.columns.iter().any(is_column)
             };
             if !pre.state.schema.tables.iter().any(is_table) {
-                output.warn(format_args!("`--allow {}` names no table and no column of the database", text::clean(name)));
+                output.warn(format_args!("`--allow {}` names no table and no column that the database has before the migration", text::clean(name)));
             }
         }
         for finding in &prepared.findings {
@@ -638,20 +638,28 @@ fn summary(cx: &Context, judgement: &Judgement) -> Result<(), CliError> {
             output.say(format_args!("  {style}{}{style:#}", text::clean(&line)));
         }
     }
-    if !verdict.changes.is_empty() {
+    if verdict.changes.iter().any(|change| !change.is_ledger) {
         output.say(format_args!("{HEADING}rows{HEADING:#}"));
         let mut table = Table::new(&[Align::Left, Align::Left, Align::Left]);
-        for change in &verdict.changes {
+        for change in verdict.changes.iter().filter(|change| !change.is_ledger) {
             let touched = text::columns_touched(&change.pair, &change.counts);
             let columns = if touched.is_empty() { String::new() } else { format!("({})", touched.join(", ")) };
-            let note = if change.is_ledger { "the migration tool's ledger".to_owned() } else { columns };
-            table.line(anstyle::Style::new(), [text::title(&change.pair), text::sentence(&change.pair, &change.counts), note]);
+            table.line(anstyle::Style::new(), [text::title(&change.pair), text::sentence(&change.pair, &change.counts), columns]);
         }
         let mut lines = Vec::new();
         table.write("  ", &mut lines)?;
         for line in String::from_utf8_lossy(&lines).lines() {
             output.say(line);
         }
+    }
+    for change in verdict.changes.iter().filter(|change| change.is_ledger) {
+        output.say(format_args!("{DIM}ledger: {}{DIM:#}", text::clean(&change.ledger_sentence())));
+    }
+    for moved in &verdict.moved {
+        output.say(format_args!("moved: {}", text::clean(&moved.sentence())));
+    }
+    for remark in &verdict.remarks {
+        output.say(format_args!("{DIM}remark: {}{DIM:#}", text::clean(remark)));
     }
     for loss in verdict.losses.iter().filter(|loss| loss.allowed) {
         output.say(format_args!("{DIM}allowed: {}{DIM:#}", text::clean(&loss.sentence())));
@@ -835,15 +843,20 @@ fn rehearsal_document(rehearsal: &Rehearsal) -> Value {
 fn aftermath_document(aftermath: &Aftermath) -> Map<String, Value> {
     let mut document = Map::new();
     let (mut schema, mut tables, mut losses, mut guards) = (json!({ "changes": [], "settings": [] }), Vec::new(), json!([]), json!([]));
+    let (mut moved, mut remarks) = (json!([]), json!([]));
     if let Aftermath::Changed(judgement) = aftermath {
         schema = json!({ "changes": judgement.schema.changes, "settings": judgement.schema.settings });
         tables = judgement.verdict.changes.iter().map(table_document).collect();
         losses = json!(judgement.verdict.losses);
+        moved = json!(judgement.verdict.moved);
+        remarks = json!(judgement.verdict.remarks);
         guards = json!(judgement.guards);
     }
     document.insert("schema".to_owned(), schema);
     document.insert("tables".to_owned(), json!(tables));
     document.insert("losses".to_owned(), losses);
+    document.insert("moved".to_owned(), moved);
+    document.insert("remarks".to_owned(), remarks);
     document.insert("guards".to_owned(), guards);
     document
 }
@@ -853,5 +866,6 @@ fn table_document(change: &TableChange) -> Value {
     json!({
         "table": change.pair.name(), "fate": change.pair.fate(), "added": change.counts.added, "removed": change.counts.removed,
         "changed": change.counts.changed, "renumbered": change.counts.renumbered, "columns_changed": columns, "ledger": change.is_ledger,
+        "rows_before": change.pair.rows_before, "entries": change.entries,
     })
 }

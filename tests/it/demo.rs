@@ -9,7 +9,7 @@ fn the_demo_loses_rows_and_brings_them_back() {
     command.arg("demo").env("TMPDIR", sandbox.path(""));
     let run = finish(&mut command).exits(0).prints(&[
         "$ dbelay migrate -- dbelay demo-apply migrations/001_title.sql",
-        "3 of 3 rows of `messages` are gone; they referenced `chats` ON DELETE CASCADE",
+        "3 of 3 rows of `messages` are gone; they went through the foreign key `messages.chat_id` -> `chats.id` ON DELETE CASCADE",
         "(exit code 4)",
         "$ dbelay undo",
         "All 3 messages are there",

@@ -29,3 +29,4 @@ mod store;
 mod tidy;
 mod tools;
 mod undo;
+mod verdict;
