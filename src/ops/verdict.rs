@@ -185,7 +185,8 @@ fn row_losses(search: &Search<'_>, at: usize, watch: &Watch<'_>, verdict: &mut V
             loss.cause = cause::of_rows(search, at)?;
         }
         for moved in found.iter().flat_map(|found| &found.moved) {
-            loss.explain(format!("{} others stand in `{}` now", number(moved.count), moved.to_table));
+            let stand = if moved.count == 1 { "other stands" } else { "others stand" };
+            loss.explain(format!("{} {stand} in `{}` now", number(moved.count), moved.to_table));
         }
         if let (None, Some(unsearched)) = (&found, search.unsearched()) {
             loss.explain(unsearched);

@@ -59,7 +59,11 @@ pub(super) fn of_values(search: &Search<'_>, at: usize, column: &str, values: &H
             values.iter().any(|value| place.contains(value))
         });
         if let Some(event) = parent.event(stays, true) {
-            return Ok(Some(format!("they went through the foreign key {} ON DELETE {}, {event}", name(schema, &before.name, key), key.on_delete)));
+            return Ok(Some(format!(
+                "they went through the foreign key {} ON DELETE {}, {event}",
+                name(schema, &before.name, key),
+                key.on_delete
+            )));
         }
     }
     Ok(None)
@@ -72,7 +76,8 @@ fn chain(search: &Search<'_>, at: usize, links: usize) -> Result<Option<String>,
     let keys = schema.table(&before.name).map_or(&[][..], |table| &table.foreign_keys);
     let mut best: Option<(usize, String)> = None;
     for key in keys.iter().filter(|key| key.on_delete == "CASCADE" && !key.parent.eq_ignore_ascii_case(&before.name)) {
-        let Some(columns) = columns_of(&key.columns, |name| before.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name)))
+        let Some(columns) =
+            columns_of(&key.columns, |name| before.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name)))
         else {
             continue;
         };

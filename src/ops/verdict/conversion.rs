@@ -103,7 +103,8 @@ fn recoded(before: &[u8], after: &Value) -> Survival {
 fn leading_number(text: &[u8]) -> Option<f64> {
     let text = text.trim_ascii_start();
     let end = |is_part: &dyn Fn(usize, u8) -> bool| text.iter().enumerate().take_while(|(at, byte)| is_part(*at, **byte)).count();
-    let mut longest = end(&|at, byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E') || matches!(byte, b'+' | b'-') && at == 0);
+    let mut longest =
+        end(&|at, byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E') || matches!(byte, b'+' | b'-') && at == 0);
     // What begins like a number need not go on like one: `1.2.3`, `2020-01-01`, `3e`.
     while longest > 0 {
         if let Some(number) = text.get(..longest).and_then(parse) {

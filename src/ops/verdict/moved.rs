@@ -3,7 +3,7 @@
 //! - *Rows* ([`rows`]): a table was merged into another, split into several, or some of its rows were archived. Columns are matched by name, else by
 //!   their values; a row has moved if the cells that were matched stand in one row that came. Each row that came stands for one that went; where
 //!   rows were merged that are equal, at most half of them may have none of their own, since the few kinds of a long list are no copy of the list. A row's
-//!   integer key may be another afterwards.
+//!   integer key may be another afterwards. Rows that were equal to others, and none are now, were duplicates.
 //! - *Values* ([`values`]): a column was split off. Each value stands in a column that came, beside the key of its row; or at least three different
 //!   ones, which are no integers, do so in a column of whatever rows (a lookup table); or in its own row each text is part of a column that came, or each of
 //!   its words is (two names became one, or one two).
@@ -35,6 +35,9 @@ const SAMPLE_PERCENT: usize = 50;
 
 /// The share of the rows matched so far that a further column must leave, in percent.
 const KEPT_PERCENT: usize = 95;
+
+/// From how many columns a match is tried.
+const ANCHORS_MAX: usize = 4;
 
 /// To how many tables the rows of one are followed.
 const TARGETS_MAX: usize = 8;
@@ -74,6 +77,8 @@ pub enum MovedBy {
     Rows,
     /// Values, beside the keys of their rows.
     Values,
+    /// Rows that were equal to one that is still there.
+    Duplicate,
     /// Different values, each once or more.
     Lookup,
     /// Texts that are part of others, or were taken apart.
@@ -89,7 +94,14 @@ impl Moved {
         match &self.column {
             None => {
                 let rows = if *of == 1 { "row" } else { "rows" };
-                let place = if table == to_table { "other keys".to_owned() } else { format!("`{to_table}`") };
+                let place = if self.by == MovedBy::Duplicate {
+                    let one = if *count == 1 { "an equal one" } else { "equal ones" };
+                    format!("{one} still there")
+                } else if table == to_table {
+                    "other keys".to_owned()
+                } else {
+                    format!("`{to_table}`")
+                };
                 format!("{share} {rows} of `{table}` to {place}{different}")
             }
             Some(column) => {
@@ -152,9 +164,10 @@ pub(super) fn rows(search: &Search<'_>, at: usize) -> Result<Option<RowsFound>, 
     let Touched { pair, counts, .. } = &search.touched[at];
     let (Some(before), Some(gone)) = (&pair.before, search.departures(at)?) else { return Ok(None) };
     let mut found = RowsFound { moved: Vec::new(), left: (0..gone.len()).collect(), left_behind: Vec::new() };
-    for _ in 0..TARGETS_MAX {
+    let mut used = Vec::new();
+    while used.len() < TARGETS_MAX {
         let mut best: Option<(usize, Match)> = None;
-        for (target, touched) in search.targets() {
+        for (target, touched) in search.targets().filter(|(target, _)| !used.contains(target)) {
             let Some(after) = &touched.pair.after else { continue };
             let Some(came) = search.arrivals(target)? else { continue };
             let matching = Matching { before, after, is_same: target == at, gone: &gone, open: &found.left, came: &came };
@@ -165,12 +178,14 @@ pub(super) fn rows(search: &Search<'_>, at: usize) -> Result<Option<RowsFound>, 
             }
         }
         let Some((target, matched)) = best else { break };
+        used.push(target);
         follow(search, at, target, &gone, matched, &mut found)?;
         if found.left.is_empty() {
             break;
         }
     }
     debug_assert_eq!(gone.len() as u64, counts.removed);
+    duplicates(search, at, &gone, &mut found)?;
     Ok(Some(found))
 }
 
@@ -254,6 +269,47 @@ fn merged(
     Ok(left.iter().copied().filter(stands).collect())
 }
 
+/// Finds rows that went because they were equal, but for an integer key, to one that stays: what makes a table's rows unique. Where others are equal
+/// still, nobody meant that.
+fn duplicates(search: &Search<'_>, at: usize, gone: &Rows, found: &mut RowsFound) -> Result<(), OpError> {
+    let pair = search.touched[at].pair;
+    let (Some(before), Some(after)) = (&pair.before, &pair.after) else { return Ok(()) };
+    let is_open = !found.left.is_empty() && found.left.len() as u64 <= pair.rows_after;
+    let is_surrogate = |column: usize| before.identity == [column] && gone.is_integer[column];
+    let kept = |column: usize| pair.columns.iter().find(|columns| columns.before == Some(column)).map(|columns| columns.after);
+    let columns: Option<Vec<(usize, usize)>> = (0..before.columns.len())
+        .filter(|&at| !before.columns[at].hidden && !before.columns[at].generated && !is_surrogate(at))
+        .map(|at| Some((at, kept(at)??)))
+        .collect();
+    let Some(columns) = columns.filter(|columns| is_open && columns.iter().any(|(from, _)| gone.is_telling[*from])) else { return Ok(()) };
+    let Some((_, manifest)) = search.comparison.after.table(&after.name).filter(|_| search.fits(after, pair.rows_after)) else {
+        return Ok(());
+    };
+    let (mut standing, mut is_unique) = (HashSet::new(), true);
+    rowdiff::table_rows(manifest, search.store, &mut |row| {
+        let marks = columns.iter().map(|&(_, to)| row.get(to).map_or(NOTHING, |cell| marks::mark(cell)));
+        is_unique &= standing.insert(projection(marks));
+        if is_unique { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    let stands = |row: &usize| standing.contains(&projection(columns.iter().map(|&(from, _)| gone.mark(*row, from))));
+    let count = found.left.iter().filter(|row| stands(row)).count() as u64;
+    if !is_unique || count == 0 {
+        return Ok(());
+    }
+    found.left.retain(|row| !stands(row));
+    found.moved.push(Moved {
+        table: before.name.clone(),
+        column: None,
+        to_table: after.name.clone(),
+        to_columns: Vec::new(),
+        count,
+        of: gone.len() as u64,
+        different: None,
+        by: MovedBy::Duplicate,
+    });
+    Ok(())
+}
+
 /// How the rows that went are found among those that came.
 struct Match {
     /// Columns before and after.
@@ -298,23 +354,31 @@ impl Matching<'_> {
         let is_key = |pair: &Likely| self.before.identity.contains(&pair.from);
         let is_surrogate = |pair: &Likely| self.before.identity == [pair.from] && self.gone.is_integer[pair.from];
         let is_telling = |pair: &Likely| self.gone.is_telling[pair.from] && !is_surrogate(pair);
-        // It starts from the one column by which most rows are found.
-        let anchors = likely.iter().filter(|pair| is_telling(pair) && (pair.is_namesake || pair.different > 1)).take(8);
-        let anchor = anchors.map(|pair| (pair, self.matched(&[(pair.from, pair.to)]))).max_by_key(|(_, rows)| rows.len());
-        let Some((anchor, mut rows)) = anchor.filter(|(_, rows)| !rows.is_empty()) else { return self.run_without_telling(&likely) };
-        let mut columns = vec![(anchor.from, anchor.to)];
-        for pair in likely.iter().filter(|pair| pair.from != anchor.from) {
-            let trial: Vec<_> = columns.iter().copied().chain([(pair.from, pair.to)]).collect();
-            let found = self.matched(&trial);
-            let percent = if is_key(pair) && self.gone.is_integer[pair.from] { 100 } else { KEPT_PERCENT };
-            if found.len() * 100 >= rows.len() * percent {
-                (columns, rows) = (trial, found);
-            }
+        let all: Vec<_> = likely.iter().map(|pair| (pair.from, pair.to)).collect();
+        let anchors: Vec<&Likely> =
+            likely.iter().filter(|pair| is_telling(pair) && (pair.is_namesake || pair.different > 1)).take(ANCHORS_MAX).collect();
+        if !anchors.is_empty() && self.matched(&all).len() == self.open.len() {
+            return Some(Match { columns: all, rows: self.open.to_vec() });
         }
-        // The same few words stand in many tables: some rows alone prove nothing by them.
-        let is_whole = rows.len() == self.open.len();
-        let is_proof = columns.len() > 2 || anchor.different > 2 || is_whole;
-        is_proof.then_some(Match { columns, rows })
+        // It starts from one telling column, and takes along the others that leave nearly all rows found by then.
+        let grow = |anchor: &&Likely| {
+            let mut columns = vec![(anchor.from, anchor.to)];
+            let mut rows = self.matched(&columns);
+            for pair in likely.iter().filter(|pair| pair.from != anchor.from) {
+                let trial: Vec<_> = columns.iter().copied().chain([(pair.from, pair.to)]).collect();
+                let found = self.matched(&trial);
+                let percent = if is_key(pair) && self.gone.is_integer[pair.from] { 100 } else { KEPT_PERCENT };
+                if found.len() * 100 >= rows.len() * percent {
+                    (columns, rows) = (trial, found);
+                }
+            }
+            // The same few words stand in many tables: some rows alone prove nothing by them.
+            let is_whole = rows.len() == self.open.len() || columns.len() == likely.len();
+            let is_proof = is_whole || anchor.different > 2 && anchor.different * 2 >= rows.len().min(SAMPLE_ROWS);
+            (is_proof && !rows.is_empty()).then_some(Match { columns, rows })
+        };
+        let grown = anchors.iter().filter_map(grow).max_by_key(|found| found.rows.len() * found.columns.len());
+        if anchors.is_empty() { self.run_without_telling(&likely) } else { grown }
     }
 
     /// Tables of nothing but keys and counts: only where all columns and all rows are found, and the target has no others.
@@ -326,9 +390,8 @@ impl Matching<'_> {
         [named, without].into_iter().find_map(|columns| {
             let is_from = |at: usize| columns.iter().any(|(from, _)| *from == at);
             let is_to = |at: usize| columns.iter().any(|(_, to)| *to == at);
-            let all_from = (0..self.before.columns.len()).all(|at| {
-                self.before.columns[at].hidden || is_from(at) || is_surrogate(self.before, self.gone, at) || !holds(at)
-            });
+            let all_from = (0..self.before.columns.len())
+                .all(|at| self.before.columns[at].hidden || is_from(at) || is_surrogate(self.before, self.gone, at) || !holds(at));
             let all_to = (0..self.after.columns.len()).all(|at| {
                 self.after.columns[at].hidden || is_to(at) || is_surrogate(self.after, self.came, at) || self.came.different(at).is_empty()
             });
@@ -368,8 +431,12 @@ impl Matching<'_> {
             if different < 3 && !self.gone.is_telling[from] || different == 0 {
                 continue;
             }
-            let others = (0..self.after.columns.len())
-                .filter(|&to| is_open(self.after, to) && !self.before.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&self.after.columns[to].name)));
+            // What another column of that name will go to; a key may be numbered anew, and its place be taken.
+            let is_named = |to: usize| {
+                let mut others = (0..self.before.columns.len()).filter(|at| self.before.identity != [*at] || !self.gone.is_integer[*at]);
+                others.any(|at| self.before.columns[at].name.eq_ignore_ascii_case(&self.after.columns[to].name))
+            };
+            let others = (0..self.after.columns.len()).filter(|&to| is_open(self.after, to) && !is_named(to));
             let best = others.map(|to| (contained(to), to)).max_by_key(|(count, to)| (*count, std::cmp::Reverse(*to)));
             if let Some((count, to)) = best
                 && count * 100 >= sample.len() * SAMPLE_PERCENT
@@ -653,7 +720,9 @@ mod tests {
 
     #[test]
     fn a_part_ends_where_words_end() {
-        assert!(is_part("ann", "ann lee") && is_part("lee", "ann lee") && is_part("12", "12 main street") && is_part("o'neil", "kim o'neil"));
+        assert!(
+            is_part("ann", "ann lee") && is_part("lee", "ann lee") && is_part("12", "12 main street") && is_part("o'neil", "kim o'neil")
+        );
         assert!(!is_part("an", "ann lee") && !is_part("1", "12 main street") && !is_part("x", ""));
     }
 

@@ -67,7 +67,7 @@ pub(super) fn losses(search: &Search<'_>, before: &[Finding], after: &[Finding])
             told => loss.explain(format!("through the foreign key {}", told.join(" and "))),
         }
         if finding.count > count {
-            loss.explain(format!("{} others did before", number(finding.count - count)));
+            loss.explain(format!("{} more did so before", number(finding.count - count)));
         }
         loss.examples = examples;
         losses.push(loss);
@@ -91,7 +91,8 @@ fn names_before(search: &Search<'_>, message: &str) -> String {
 /// Collects the orphans that the same foreign key had before.
 fn orphans_before(search: &Search<'_>, table: &str, key: &ForeignKey) -> Result<HashMap<u64, u32>, OpError> {
     let before_of = |name: &str| {
-        let pair = search.comparison.pairs.iter().find(|pair| pair.after.as_ref().is_some_and(|after| after.name.eq_ignore_ascii_case(name)));
+        let pair =
+            search.comparison.pairs.iter().find(|pair| pair.after.as_ref().is_some_and(|after| after.name.eq_ignore_ascii_case(name)));
         pair.and_then(|pair| pair.before.as_ref()).map_or_else(|| name.to_owned(), |before| before.name.clone())
     };
     let parent = before_of(&key.parent);

@@ -173,7 +173,8 @@ impl<'a> Search<'a> {
     /// Names the tables that were too large to be searched, if any.
     pub(super) fn unsearched(&self) -> Option<String> {
         let names: Vec<String> = self.unsearched.borrow().iter().map(|name| format!("`{name}`")).collect();
-        (!names.is_empty()).then(|| format!("whether it stands elsewhere now was told by whole columns only: {} is too large", names.join(", ")))
+        (!names.is_empty())
+            .then(|| format!("whether it stands elsewhere now was told by whole columns only: {} is too large", names.join(", ")))
     }
 
     /// Lists the pairs that data may have gone to.
@@ -183,12 +184,7 @@ impl<'a> Search<'a> {
     }
 
     /// Hands over some columns of a manifest, row by row.
-    pub(super) fn columns(
-        &self,
-        manifest: &TableManifest,
-        columns: &[usize],
-        sink: &mut dyn FnMut(&[&Cell]),
-    ) -> Result<(), OpError> {
+    pub(super) fn columns(&self, manifest: &TableManifest, columns: &[usize], sink: &mut dyn FnMut(&[&Cell])) -> Result<(), OpError> {
         for group in chunks::row_groups(manifest, self.store)? {
             let cells = |column: &usize| chunks::column_chunk(manifest, &group, *column, self.store);
             let chunks = columns.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
