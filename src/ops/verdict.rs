@@ -20,9 +20,13 @@ mod conversion;
 mod ledger;
 mod loss;
 mod marks;
+mod matching;
 mod moved;
 mod orphans;
+mod parts;
+mod rows;
 mod search;
+mod values;
 mod virtual_tables;
 mod watch;
 
@@ -34,16 +38,17 @@ use super::compare::Comparison;
 use crate::engine::Finding;
 use crate::render::text::{self, number};
 use crate::rows::TableShape;
-use crate::schema::ObjectKind;
+use crate::schema::{ObjectKind, Schema};
 use crate::snapshot::changes::{Cells, RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::chunks;
 use crate::store::Store;
 use crate::value::Value;
 
-pub use ledger::{has_ledger_name, is_ledger};
+pub use ledger::is_ledger;
 pub use loss::{Loss, LossKind};
-use moved::{Held, Origin};
 pub use moved::{Moved, MovedBy};
 use search::{Search, Touched};
+use values::{Held, Origin};
 use watch::{EXAMPLES_MAX, Overwrite, Tally, Watch};
 
 /// How many different values make one that replaces them all a loss.
@@ -172,7 +177,7 @@ fn watch_of<'a>(store: &'a Store, comparison: &Comparison<'_>, pair: &TablePair,
 fn row_losses(search: &Search<'_>, at: usize, watch: &Watch<'_>, verdict: &mut Verdict) -> Result<(), OpError> {
     let Touched { pair, counts, .. } = &search.touched[at];
     let Some(before) = pair.before.as_ref().filter(|_| counts.removed > 0) else { return Ok(()) };
-    let found = moved::rows(search, at)?;
+    let found = rows::rows(search, at)?;
     let left = found.as_ref().map_or(counts.removed, |found| found.left.len() as u64);
     if left > 0 {
         let kind = if pair.after.is_some() { LossKind::RowsRemoved } else { LossKind::TableDropped };
@@ -198,7 +203,7 @@ fn row_losses(search: &Search<'_>, at: usize, watch: &Watch<'_>, verdict: &mut V
     for behind in found.left_behind {
         let Some(shape) = before.columns.get(behind.column) else { continue };
         let origin = Origin { at, column: &shape.name, after: None };
-        match moved::values(search, origin, &behind.values)? {
+        match values::values(search, origin, &behind.values)? {
             Some(moved) => verdict.moved.push(moved),
             None => {
                 let mut loss = Loss::new(LossKind::ColumnDropped, &before.name, Some(&shape.name), behind.values.count(), pair.rows_before);
@@ -258,6 +263,12 @@ fn column_losses(search: &Search<'_>, at: usize, watch: &Watch<'_>, verdict: &mu
     Ok(())
 }
 
+/// Tells whether a column went on as a generated one, whose values are not stored.
+fn is_computed(schema: &Schema, table: &str, column: &str) -> bool {
+    let columns = schema.table(table).map_or(&[][..], |table| &table.columns);
+    columns.iter().any(|other| other.generated && other.name.eq_ignore_ascii_case(column))
+}
+
 /// What came of a suspicion.
 enum Found {
     Lost(Loss),
@@ -299,7 +310,13 @@ impl Suspicion<'_> {
     /// Judges a column that is not there any more.
     fn dropped(&self, table: &str) -> Result<Option<Found>, OpError> {
         let (search, origin) = (self.search, self.origin());
-        let held = moved::held_in_column(search, self.at, self.index)?;
+        let before = self.pair().before.as_ref().and_then(|shape| search.comparison.before.table(&shape.name));
+        // What all rows had by default stands in the old DDL.
+        let Some((_, manifest)) = before else { return Ok(None) };
+        if !chunks::has_chunk(manifest, self.index, search.store)? {
+            return Ok(None);
+        }
+        let held = values::held_in_column(search, self.at, self.index)?;
         let count = match &held {
             Some(held) => held.count(),
             None => self.count(Side::Before, &mut |cell| marks::mark(cell) != marks::NOTHING)?,
@@ -307,11 +324,11 @@ impl Suspicion<'_> {
         if count == 0 {
             return Ok(None);
         }
-        if let Some(moved) = moved::whole_column(search, origin, self.index, count)? {
+        if let Some(moved) = values::whole_column(search, origin, self.index, count)? {
             return Ok(Some(Found::Moved(moved)));
         }
         let mut loss = self.loss(LossKind::ColumnDropped, count, self.pair().rows_before);
-        if moved::is_computed(&search.comparison.after.schema, table, origin.column) {
+        if is_computed(&search.comparison.after.schema, table, origin.column) {
             loss.explain("a generated column has its name now, whose values nobody compared".to_owned());
         }
         self.unless_moved(loss, held)
@@ -319,13 +336,16 @@ impl Suspicion<'_> {
 
     /// Finds out whether what is missing stands elsewhere; nobody knows of values that are too many to hold.
     fn unless_moved(&self, mut loss: Loss, held: Option<Held>) -> Result<Option<Found>, OpError> {
-        if let Some(held) = held {
-            if let Some(moved) = moved::values(self.search, self.origin(), &held)? {
-                return Ok(Some(Found::Moved(moved)));
-            }
-            if let Some(moved) = moved::part(self.search, self.origin(), self.index, held.count())? {
-                return Ok(Some(Found::Moved(moved)));
-            }
+        let (search, origin) = (self.search, self.origin());
+        let moved = match held {
+            Some(held) => match values::values(search, origin, &held)? {
+                None => parts::part(search, origin, self.index, held.count())?,
+                moved => moved,
+            },
+            None => values::whole_column(search, origin, self.index, loss.count)?,
+        };
+        if let Some(moved) = moved {
+            return Ok(Some(Found::Moved(moved)));
         }
         if let Some(unsearched) = self.search.unsearched() {
             loss.explain(unsearched);
@@ -336,7 +356,7 @@ impl Suspicion<'_> {
     /// Judges a column whose values changed; returns the loss with the values that went.
     fn changed(&self, verdict: &mut Verdict) -> Result<Option<(Loss, Option<Held>)>, OpError> {
         let watch = self.watch;
-        let held = || moved::held_in_changed(self.search, self.at, self.place);
+        let held = || values::held_in_changed(self.search, self.at, self.place);
         if watch.emptied.count > 0 && self.count(Side::After, &mut |cell| !watch.is_nothing(cell))? == 0 {
             let mut loss = self.told(LossKind::ColumnEmptied, &watch.emptied);
             let held = held()?;

@@ -114,12 +114,7 @@ const TELLING: [&str; 13] = [
     "id",
 ];
 
-/// Tells whether a table has the name of a migration tool's ledger, whatever its columns; the name may have a schema before it.
-pub fn has_ledger_name(table: &str) -> bool {
-    find(table).is_some()
-}
-
-/// Tells whether a table is a migration tool's ledger.
+/// Tells whether a table is a migration tool's ledger; its name may have a schema before it.
 pub fn is_ledger(pair: &TablePair) -> bool {
     let Some((_, sets)) = find(pair.name()) else { return false };
     let Some(shape) = pair.before.as_ref().or(pair.after.as_ref()) else { return false };

@@ -13,7 +13,7 @@ use crate::value::Value;
 /// How many rows of a loss are named.
 pub(super) const EXAMPLES_MAX: usize = 5;
 
-/// How many different values of a column are told apart.
+/// How many different values of a column are told apart; more are not counted.
 const DIFFERENT_MAX: usize = 1 << 21;
 
 /// The largest value that is fetched to see how it was cut, in bytes.
@@ -178,10 +178,12 @@ impl ColumnWatch {
             self.overwrite = Overwrite::One { value: is.clone(), different, tally, is_time: marks::is_time(is) };
         }
         let Overwrite::One { value, different, tally, is_time } = &mut self.overwrite else { return };
-        if value != is || different.len() >= DIFFERENT_MAX {
+        if value != is {
             self.overwrite = Overwrite::Many;
         } else if !matches!(&**was, "null" | "\"\"") {
-            different.insert(marks::mark(was));
+            if different.len() < DIFFERENT_MAX {
+                different.insert(marks::mark(was));
+            }
             *is_time &= marks::is_time(was);
             tally.add(key);
         }
