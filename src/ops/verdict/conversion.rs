@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn check(before: &str, after: &str, expected: Survival) {
-        let decode = |json: &str| Value::decode(json.as_bytes()).unwrap();
+        let decode = |json: &str| Value::decode(json.as_bytes()).expect("a cell");
         assert_eq!(survival(&decode(before), &decode(after)), expected, "{before} -> {after}");
     }
 

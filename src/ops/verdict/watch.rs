@@ -146,11 +146,10 @@ impl ColumnWatch {
             self.emptied.add(key);
         }
         self.see_overwrite(was, is, key);
-        let is_shorter = || {
-            let inner = |cell: &str| cell.len().saturating_sub(1);
-            is.len() < was.len() && was.starts_with(&is[..inner(is)])
-        };
-        if !self.is_retyped && !(was.starts_with('{') && is.starts_with(['{', '"'])) && !(was.starts_with('"') && is_shorter()) {
+        // Without its last quote, a text is the beginning of what it was cut from.
+        let is_shorter = || is.len() < was.len() && is.get(..is.len().saturating_sub(1)).is_some_and(|start| was.starts_with(start));
+        let may_be_cut = was.starts_with('{') && is.starts_with(['{', '"']) || was.starts_with('"') && is_shorter();
+        if !(self.is_retyped || may_be_cut) {
             return;
         }
         let (Some(before), Some(after)) = (fetch(store, was), fetch(store, is)) else { return };
