@@ -350,7 +350,10 @@ impl Migration<'_> {
                 name.eq_ignore_ascii_case(&table.name) || table.columns.iter().any(is_column)
             };
             if !pre.state.schema.tables.iter().any(is_table) {
-                output.warn(format_args!("`--allow {}` names no table and no column that the database has before the migration", text::clean(name)));
+                output.warn(format_args!(
+                    "`--allow {}` names no table and no column that the database has before the migration",
+                    text::clean(name)
+                ));
             }
         }
         for finding in &prepared.findings {

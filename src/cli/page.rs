@@ -83,6 +83,10 @@ pub fn write(
         }
     };
     let mut remarks: Vec<String> = told.events.iter().map(FileEvent::sentence).collect();
+    if let Aftermath::Changed(judgement) = told.aftermath {
+        remarks.extend(judgement.verdict.moved.iter().map(|moved| format!("moved: {}", moved.sentence())));
+        remarks.extend(judgement.verdict.remarks.iter().cloned());
+    }
     remarks.extend(told.remarks);
     let mut snapshots = vec![NamedSnapshot { name: "pre".to_owned(), id: told.pre.id, holds: snapshot::holds(told.pre) }];
     snapshots.extend(told.others);

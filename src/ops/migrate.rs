@@ -141,7 +141,7 @@ impl Judgement {
     pub fn is_emptied(&self) -> bool {
         let removed = self.verdict.losses.iter().filter(|loss| loss.kind == LossKind::TableDropped || loss.count == loss.of);
         let is_left = |(_, table): &(ObjectId, TableManifest)| {
-            table.rows > 0 && !verdict::is_ledger(&table.name) && !table.name.starts_with("sqlite_")
+            table.rows > 0 && !verdict::is_ledger(&table.shape()) && !table.name.starts_with("sqlite_")
         };
         removed.count() > 1 && !self.state.tables.iter().any(is_left)
     }

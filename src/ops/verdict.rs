@@ -123,7 +123,7 @@ pub fn judge(
     let mut verdict = Verdict { changes: Vec::new(), losses: Vec::new(), moved: Vec::new(), remarks: Vec::new() };
     let (mut touched, mut watches) = (Vec::new(), Vec::new());
     for pair in comparison.pairs.iter().filter(|pair| !comparison.is_equal(pair)) {
-        let is_ledger = ledger::is_ledger(pair);
+        let is_ledger = pair.after.as_ref().or(pair.before.as_ref()).is_some_and(is_ledger);
         let mut watch = watch_of(store, comparison, pair, is_ledger);
         let cells = if is_ledger { Cells::All } else { Cells::Telling };
         let counts = comparison.rows(pair, cells, &mut |change| {

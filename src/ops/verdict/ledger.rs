@@ -4,7 +4,7 @@
 //! TypeORM's, and any ornithologist's. What happens to a ledger is told, and is never loss.
 
 use crate::rows::TableShape;
-use crate::snapshot::changes::{Cell, TablePair};
+use crate::snapshot::changes::Cell;
 use crate::value::Value;
 
 /// How many new entries of a ledger are named.
@@ -115,9 +115,8 @@ const TELLING: [&str; 13] = [
 ];
 
 /// Tells whether a table is a migration tool's ledger; its name may have a schema before it.
-pub fn is_ledger(pair: &TablePair) -> bool {
-    let Some((_, sets)) = find(pair.name()) else { return false };
-    let Some(shape) = pair.before.as_ref().or(pair.after.as_ref()) else { return false };
+pub fn is_ledger(shape: &TableShape) -> bool {
+    let Some((_, sets)) = find(&shape.name) else { return false };
     sets.is_empty() || sets.iter().any(|set| set.iter().all(|name| column(shape, name).is_some()))
 }
 
@@ -171,7 +170,6 @@ fn name(shape: &TableShape, row: &[Cell]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::rows::ColumnShape;
-    use crate::snapshot::changes::RowKey;
 
     fn shape(name: &str, columns: &[&str]) -> TableShape {
         let column = |name: &&str| ColumnShape {
@@ -185,14 +183,7 @@ mod tests {
     }
 
     fn is_ledger_with(name: &str, columns: &[&str]) -> bool {
-        is_ledger(&TablePair {
-            before: None,
-            after: Some(shape(name, columns)),
-            rows_before: 0,
-            rows_after: 0,
-            columns: Vec::new(),
-            key: RowKey::Content(None),
-        })
+        is_ledger(&shape(name, columns))
     }
 
     #[test]
