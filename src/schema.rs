@@ -3,6 +3,7 @@
 //! Objects stand in creation order with the engine's own words; tables are described once more in neutral terms, so that two
 //! schemas can be compared without parsing SQL. [`diff`] compares.
 
+pub mod clauses;
 pub mod diff;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::clauses::{Clause, clauses};
 use super::{Column, ForeignKey, Index, ObjectKind, Schema, SchemaObject, Settings, Table, TableKind};
 
 /// Which tables and columns go on under another name.
@@ -28,6 +29,8 @@ pub enum Subject {
     PrimaryKey,
     /// A foreign key of a table.
     ForeignKey,
+    /// A check, a collation or another clause of a table's definition.
+    Clause,
     /// An index.
     Index,
     /// A view.
@@ -43,6 +46,7 @@ impl Subject {
             Self::Column => "column",
             Self::PrimaryKey => "primary key",
             Self::ForeignKey => "foreign key",
+            Self::Clause => "clause",
             Self::Index => "index",
             Self::View => "view",
             Self::Trigger => "trigger",
@@ -100,6 +104,8 @@ impl SchemaChange {
             Subject::PrimaryKey | Subject::ForeignKey => format!("of `{}` ({name})", self.table),
             Subject::Index | Subject::Trigger => format!("`{name}` on `{}`", self.table),
             Subject::Table | Subject::View => format!("`{name}`"),
+            Subject::Clause if name.is_empty() => format!("of `{}`", self.table),
+            Subject::Clause => format!("of `{}.{name}`", self.table),
         };
         let mut line = match &self.from {
             Some(from) => format!("{sign} {} {} is now {}", self.subject.word(), name(from), name(&self.name)),
@@ -166,6 +172,7 @@ pub fn diff(before: &Schema, after: &Schema, renames: &Renames) -> SchemaDiff {
                     changes.push(SchemaChange { from: Some(from), ..change(Subject::Table, Fate::Renamed, &table.name, &table.name) });
                 }
                 table_changes(old, table, renames, &mut changes);
+                clause_changes(before, after, (&old.name, &table.name), renames, &mut changes);
                 index_changes(before, after, old, table, &mut changes);
                 text_changes(before, after, ObjectKind::Trigger, (&old.name, &table.name), &mut changes);
                 let (was, is) = (before.object(ObjectKind::Table, &old.name), after.object(ObjectKind::Table, &table.name));
@@ -262,16 +269,77 @@ fn table_changes(before: &Table, after: &Table, renames: &Renames, changes: &mut
             ..change(Subject::PrimaryKey, Fate::Changed, &after.name, &after.primary_key.join(", "))
         });
     }
+    // A key that refers to a table or column that was renamed goes with it.
+    let keys_before: Vec<ForeignKey> = before.foreign_keys.iter().map(|key| renamed_key(key, &after.name, renames)).collect();
     for key in &after.foreign_keys {
-        if !before.foreign_keys.contains(key) {
+        if !keys_before.contains(key) {
             let base = change(Subject::ForeignKey, Fate::Added, &after.name, &key.columns.join(", "));
             changes.push(SchemaChange { after: Some(reference(key)), ..base });
         }
     }
-    for key in &before.foreign_keys {
+    for key in &keys_before {
         if !after.foreign_keys.contains(key) {
             let base = change(Subject::ForeignKey, Fate::Removed, &after.name, &key.columns.join(", "));
             changes.push(SchemaChange { before: Some(reference(key)), ..base });
+        }
+    }
+}
+
+/// Writes a foreign key as it would be after the renames.
+fn renamed_key(key: &ForeignKey, table: &str, renames: &Renames) -> ForeignKey {
+    let parent = renames.tables.iter().find(|(from, _)| *from == key.parent).map_or(&key.parent, |(_, to)| to);
+    let columns = |table: &str, names: &[String]| -> Vec<String> {
+        let renamed = |name: &String| renames.columns.iter().find(|(of, from, _)| of == table && from == name).map(|(_, _, to)| to.clone());
+        names.iter().map(|name| renamed(name).unwrap_or_else(|| name.clone())).collect()
+    };
+    ForeignKey {
+        columns: columns(table, &key.columns),
+        parent_columns: columns(parent, &key.parent_columns),
+        parent: parent.clone(),
+        ..key.clone()
+    }
+}
+
+/// Compares what a table's definition says beyond columns and keys. `names` are the table's before and after.
+fn clause_changes(before: &Schema, after: &Schema, names: (&str, &str), renames: &Renames, changes: &mut Vec<SchemaChange>) {
+    let of = |schema: &Schema, name: &str| -> Vec<Clause> {
+        let sql = schema.object(ObjectKind::Table, name).and_then(|object| object.sql.as_deref());
+        sql.map(clauses).unwrap_or_default()
+    };
+    let renamed = |word: &String| {
+        let column = renames.columns.iter().find(|(table, from, _)| table == names.1 && from.eq_ignore_ascii_case(word));
+        let table = || word.eq_ignore_ascii_case(names.0).then(|| names.1.to_owned());
+        column.map(|(_, _, to)| to.clone()).or_else(table).unwrap_or_else(|| word.clone())
+    };
+    let was: Vec<Clause> = of(before, names.0)
+        .into_iter()
+        .map(|clause| Clause { column: clause.column.as_ref().map(renamed), words: clause.words.iter().map(renamed).collect() })
+        .collect();
+    let is = of(after, names.1);
+    let is_same = |a: &Clause, b: &Clause| {
+        let same = |a: &String, b: &String| a == b || !a.starts_with('\'') && a.eq_ignore_ascii_case(b);
+        a.words.len() == b.words.len()
+            && a.words.iter().zip(&b.words).all(|(a, b)| same(a, b))
+            && a.column.as_deref().unwrap_or_default().eq_ignore_ascii_case(b.column.as_deref().unwrap_or_default())
+    };
+    let has_column = |schema: &Schema, table: &str, column: &str| {
+        schema.table(table).is_some_and(|table| table.columns.iter().any(|other| other.name.eq_ignore_ascii_case(column)))
+    };
+    for (list, other, fate) in [(&is, &was, Fate::Added), (&was, &is, Fate::Removed)] {
+        for clause in list.iter().filter(|clause| !other.iter().any(|other| is_same(clause, other))) {
+            let column = clause.column.as_deref().unwrap_or_default();
+            // What came or went with its column is told with that.
+            let is_told = !column.is_empty()
+                && match fate {
+                    Fate::Added => changes.iter().any(|c| c.subject == Subject::Column && c.fate == Fate::Added && c.name == column),
+                    _ => !has_column(after, names.1, column),
+                };
+            if !is_told {
+                let base = change(Subject::Clause, fate, names.1, column);
+                let (text, none) = (Some(clause.text()), None);
+                let (before, after) = if fate == Fate::Added { (none, text) } else { (text, none) };
+                changes.push(SchemaChange { before, after, ..base });
+            }
         }
     }
 }

@@ -211,3 +211,35 @@ fn a_page_holds_the_differences_and_no_markup_of_theirs() {
     }
     assert!(!page.contains("<b>bea"), "{page}");
 }
+
+#[test]
+fn a_rebuild_that_drops_clauses_shows_each_of_them() {
+    let sandbox = Sandbox::with(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT COLLATE NOCASE CHECK (name <> ''), age INT);
+         INSERT INTO t(name, age) VALUES('a', 1)",
+    );
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    sandbox.sql(
+        "CREATE TABLE n(id INTEGER PRIMARY KEY, name TEXT, age INT, CHECK (age > 0)); INSERT INTO n SELECT * FROM t;
+         DROP TABLE t; ALTER TABLE n RENAME TO t",
+    );
+    sandbox.dbelay(&["diff", "--schema"]).exits(0).prints(&[
+        "- clause of `t.id`: AUTOINCREMENT",
+        "- clause of `t.name`: COLLATE NOCASE",
+        "- clause of `t`: CHECK (name <> '')",
+        "+ clause of `t`: CHECK (age > 0)",
+    ]);
+}
+
+#[test]
+fn keys_and_checks_follow_what_was_renamed() {
+    let sandbox = Sandbox::with(
+        "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'name'));
+         CREATE TABLE pets(id INTEGER PRIMARY KEY, owner INTEGER REFERENCES people(id) ON DELETE CASCADE);
+         INSERT INTO people VALUES(1,'ann'),(2,'bob'),(3,'cid'); INSERT INTO pets VALUES(1,1),(2,2)",
+    );
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    sandbox.sql("ALTER TABLE people RENAME TO humans; ALTER TABLE humans RENAME COLUMN name TO full_name");
+    let run = sandbox.dbelay(&["diff", "--schema"]).exits(0).prints(&["> table `people` is now `humans`"]);
+    assert!(!run.stdout.contains("foreign key of") && !run.stdout.contains("clause"), "{}", run.stdout);
+}
