@@ -75,8 +75,11 @@ fn a_rollback_that_dies_is_before_or_after() {
     );
 }
 
+/// Asserts that a database is what it was before the migration, or what the command made of it.
+type IsAfter<'a> = dyn Fn(&Sandbox, bool) + 'a;
+
 /// Takes a migration that dies through one way out; `way` is called where the command's work is in the database.
-fn check_migration(way: &dyn Fn(&Sandbox, &dyn Fn(&Sandbox, bool))) {
+fn check_migration(way: &dyn Fn(&Sandbox, &IsAfter<'_>)) {
     let before = Sandbox::with(BASE);
     let sql = "UPDATE t SET x = 'half'; DELETE FROM keyless";
     let after = Sandbox::with(BASE);
