@@ -136,7 +136,7 @@ fn a_migration_that_dies_can_be_accepted_and_undone() {
 #[test]
 fn an_undo_that_dies_is_before_or_after() {
     let before = Sandbox::with(BASE);
-    let sql = "UPDATE t SET x = 'new'; CREATE TABLE extra(x)";
+    let sql = "UPDATE t SET x = 'new ' || id; CREATE TABLE extra(x)";
     let after = Sandbox::with(BASE);
     after.sql(sql);
     let (before_dump, after_dump) = (oracle::dump(&before.db()), oracle::dump(&after.db()));
