@@ -21,6 +21,7 @@ pub mod terminal;
 pub mod time;
 
 pub mod cat;
+pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod demo_apply;
@@ -135,6 +136,7 @@ pub enum Command {
     Log(log::Args),
     Show(show::Args),
     Status(status::Args),
+    Check(check::Args),
     Diff(diff::Args),
     Rollback(rollback::Args),
     Restore(restore::Args),
@@ -234,6 +236,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Log(args) => log::run(args, cx),
         Command::Show(args) => show::run(args, cx),
         Command::Status(args) => status::run(args, cx),
+        Command::Check(args) => check::run(args, cx),
         Command::Diff(args) => diff::run(args, cx),
         Command::Rollback(args) => rollback::run(args, cx),
         Command::Restore(args) => restore::run(args, cx),

@@ -35,6 +35,8 @@ pub struct Config {
     pub migrate: MigrateConfig,
     /// What a migration must not do.
     pub guards: GuardsConfig,
+    /// What `dbelay check` looks at.
+    pub check: CheckConfig,
     /// SQLite alone.
     pub sqlite: SqliteConfig,
 }
@@ -51,6 +53,30 @@ pub struct MigrateConfig {
     /// The variable from which the migration command takes its database; a rehearsal points it at the scratch database.
     #[serde(deserialize_with = "variable_name")]
     pub url_env: Option<String>,
+    /// Where the migrations' SQL is: patterns, from the folder of the file. Common places if it is not said.
+    #[serde(deserialize_with = "patterns")]
+    pub files: Option<Vec<String>>,
+}
+
+/// `[check]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CheckConfig {
+    /// Findings that are meant: `rule`, `rule:table`, `rule:table.column`.
+    pub ignore: Vec<String>,
+    /// What a migration does about findings.
+    pub on_findings: OnFindings,
+}
+
+/// What a migration does about findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFindings {
+    /// They are told, and the command runs.
+    #[default]
+    Tell,
+    /// The command does not run.
+    Stop,
 }
 
 /// `[guards]`: what a migration must not do, whatever else it does.
@@ -290,6 +316,17 @@ fn allowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
     }
 }
 
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let patterns = Vec::<String>::deserialize(deserializer)?;
+    for pattern in &patterns {
+        if pattern.trim().is_empty() || pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
+            return Err(D::Error::custom(format_args!("`{pattern}` names no files below the folder of this file")));
+        }
+        globset::Glob::new(pattern).map_err(D::Error::custom)?;
+    }
+    Ok(Some(patterns))
+}
+
 fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(deserializer)?;
     if !is_variable_name(&name) {
@@ -356,8 +393,13 @@ impl Config {
     }
 
     /// Writes what `dbelay init` puts into a new file.
-    pub fn template(database: &str) -> String {
+    pub fn template(database: &str, files: &[&str]) -> String {
         let database = toml::Value::String(database.to_owned());
+        let quoted = |pattern: &&str| toml::Value::String((*pattern).to_owned()).to_string();
+        let files = match files {
+            [] => "# files = [\"migrations/*.sql\"]".to_owned(),
+            files => format!("files = [{}]", files.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+        };
         format!(
             r#"# dbelay: snapshots and safe migrations. `dbelay --help` lists the commands.
 
@@ -396,6 +438,14 @@ database = {database}
 # sql = "SELECT count(*) FROM orders WHERE customer_id IS NULL"
 # Or `at-least`, `at-most`, or `unchanged = true`: what the migration must leave as it was.
 # equals = 0
+# Where your migrations are SQL: `dbelay check` reads them and asks the database whether they would go well.
+{files}
+
+# [check]
+# Findings that are meant: a rule, or a rule with a table or column. `dbelay check --rules` lists the rules.
+# ignore = ["drop-table-with-data:audit_log"]
+# What `dbelay migrate` does about findings: "tell" or "stop".
+# on-findings = "tell"
 
 # [sqlite]
 # How long to wait while another process holds the database.
@@ -470,7 +520,8 @@ mod tests {
     fn every_key_is_read() {
         let config = parse(concat!(
             "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
-            "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\n",
+            "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\nfiles = [\"db/**/*.sql\"]\n",
+            "[check]\nignore = [\"unparsed\"]\non-findings = \"stop\"\n",
             "[sqlite]\nbusy-timeout-ms = 10\nextensions = [\"./ext/a.so\", \"mod_spatialite\"]\n"
         ))
         .expect("valid");
@@ -479,6 +530,8 @@ mod tests {
         assert_eq!(config.migrate.on_failure, Some(OnFailure::Keep));
         assert_eq!(config.migrate.allow, ["users.legacy_name", "audit"]);
         assert_eq!(config.migrate.url_env.as_deref(), Some("DB"));
+        assert_eq!(config.migrate.files, Some(vec!["db/**/*.sql".to_owned()]));
+        assert_eq!((config.check.ignore.len(), config.check.on_findings), (1, OnFindings::Stop));
         assert_eq!(config.sqlite.busy_timeout_ms, 10);
         assert_eq!(config.extension_paths(), [Path::new("p/./ext/a.so"), Path::new("mod_spatialite")]);
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -506,6 +559,8 @@ mod tests {
         check_error("database = \"env:\"\n", &["name of a variable"]);
         check_error("[sources]\n\"a/b\" = \"x.db\"\n", &["`a/b`"]);
         check_error("[migrate]\nallow = [\"users.\"]\n", &["`users.`", "table.column"]);
+        check_error("[migrate]\nfiles = [\"../x/*.sql\"]\n", &["migrate.files", "`../x/*.sql`"]);
+        check_error("[migrate]\nfiles = [\"a[\"]\n", &["migrate.files"]);
         check_error("database = a.db\n", &["line 1"]);
         check_error("[migrate\n", &["line 1"]);
         check_error("\u{e9}", &["line 1"]);
@@ -522,15 +577,18 @@ mod tests {
     #[test]
     fn the_template_means_what_was_given() {
         for database in ["app.db", "my \"quoted\"\\name.db", "env:DATABASE_URL"] {
-            let config = parse(&Config::template(database)).expect("a valid template");
+            let config = parse(&Config::template(database, &[])).expect("a valid template");
             let expected =
                 database.strip_prefix("env:").map_or(SourceValue::Url(database.to_owned()), |name| SourceValue::Variable(name.to_owned()));
             assert_eq!(config.database, Some(expected));
         }
-        let all: String = Config::template("app.db").lines().map(|line| format!("{}\n", uncommented(line))).collect();
+        let all: String = Config::template("app.db", &[]).lines().map(|line| format!("{}\n", uncommented(line))).collect();
         let config = parse(&all).expect("the commented lines are valid too");
         assert_eq!(config.migrate.allow, ["users.legacy_name"]);
         assert_eq!(config.sources.len(), 1);
+        assert_eq!(config.check.ignore, ["drop-table-with-data:audit_log"]);
+        let config = parse(&Config::template("app.db", &["a/*.sql", "b/*/up.sql"])).expect("a valid template");
+        assert_eq!(config.migrate.files, Some(vec!["a/*.sql".to_owned(), "b/*/up.sql".to_owned()]));
     }
 
     fn uncommented(line: &str) -> &str {

@@ -10,6 +10,7 @@
 //! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it.
 //! - [`store`]: objects, packs, snapshot files, tags, operation log, lock, fsck. Knows bytes, never SQL.
 //! - [`snapshot`]: the format above the store: manifests, trees of row groups, building and comparing them.
+//! - [`check`]: rules about migrations that have not run yet, one a file, asked of the live data. Pure.
 //! - [`render`]: a comparison as text, JSON, CSV or a page, and the report of a migration. Pure.
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.
 //! - [`source`], [`config`]: which database, and what `dbelay.toml` says. [`git`]: which branch and commit are checked out.
@@ -19,13 +20,14 @@
 //!
 //! ## Invariants, as absences
 //! - The store imports no engine, schema or snapshot; an engine imports neither the store nor another engine.
-//! - Render does no I/O. The library prints nothing, and reads neither clock nor environment.
+//! - Render and check do no I/O. The library prints nothing, and reads neither clock nor environment.
 //! - No file is renamed or synced outside [`durable`]; nothing in the store is changed once written, but for the
 //!   operation log, which only grows.
 //! - A database is never restored by exchanging its file: always through its engine, in one transaction.
 //!
 //! `tests/it/tidy.rs` reads the imports and fails on what this page does not allow.
 
+pub mod check;
 pub mod config;
 pub mod durable;
 pub mod engine;

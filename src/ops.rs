@@ -3,6 +3,7 @@
 //! Each verb takes a [`Session`] and returns plain data; what it prints and which exit code follows is the command line's affair.
 
 pub mod capture;
+pub mod check;
 pub mod compare;
 pub mod fsck;
 pub mod guard;

@@ -10,6 +10,7 @@
 
 pub mod discover;
 mod dotenv;
+pub mod migrations;
 mod url;
 
 use std::path::{Path, PathBuf};

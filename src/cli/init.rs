@@ -58,8 +58,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         }
         _ => Some(database(cx)?),
     };
+    let files = dbelay::source::migrations::places(&cx.environment.cwd);
     let config = match (&written, config) {
-        (Some(text), _) => Config::parse(&Config::template(text), &path)?,
+        (Some(text), _) => Config::parse(&Config::template(text, &files), &path)?,
         (None, Some(config)) => config,
         (None, None) => return Err(CliError::usage("no database is named")),
     };
@@ -76,8 +77,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     let store = if exists { Store::open(&dir)? } else { create_store(cx, &dir)? };
     if let Some(text) = &written {
-        dbelay::durable::write(&path, Config::template(text).as_bytes())?;
+        dbelay::durable::write(&path, Config::template(text, &files).as_bytes())?;
         cx.output.say(format_args!("{GOOD}wrote{GOOD:#} {FILE_NAME}: database {}", shown(cx, text)));
+        if !files.is_empty() {
+            cx.output.say(format_args!("migrations that `dbelay check` reads: {}", files.join(", ")));
+        }
     }
     if !exists || additions.is_empty() {
         let made = if exists { "is there already" } else { "was made" };

@@ -229,6 +229,7 @@ struct Migration<'a> {
 impl Migration<'_> {
     fn run(mut self, session: &Session<'_>) -> Result<Exit, CliError> {
         tell_drift(self.project, session)?;
+        super::check::before_migration(self.project, session, &self.options.allow)?;
         warn_of_other(self.project)?;
         let mut prepared = self.prepare(session)?;
         self.tell(&prepared);

@@ -84,6 +84,11 @@ impl Database {
         Ok(Box::new(Sqlite::open(&self.path, &self.options)?))
     }
 
+    /// Opens it without waiting for anybody's lock.
+    pub fn open_impatient(&self) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(Sqlite::open(&self.path, &Options { busy_ms: 0, ..self.options.clone() })?))
+    }
+
     /// Makes it, empty, with these settings.
     pub fn create(&self, settings: &Settings) -> Result<Box<dyn Engine>, EngineError> {
         Ok(Box::new(Sqlite::create(&self.path, settings, &self.options)?))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test panics where it fails, and says which case it was")]
 
 mod bad_input;
+mod check;
 mod cli;
 mod contract;
 mod crash;
