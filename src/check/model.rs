@@ -281,6 +281,8 @@ pub enum KeysSaid {
     Nothing,
     /// That they be off, outside of any transaction that the script begins.
     Off,
+    /// That they be off, where no transaction can be: after a COMMIT, or before a BEGIN, which would fail inside one.
+    OffSurely,
     /// That they be off, inside one.
     OffInTransaction,
     /// That they be on.
@@ -306,6 +308,7 @@ pub struct Model {
     /// What was said about foreign keys in this script.
     pub keys_said: KeysSaid,
     is_in_transaction: bool,
+    has_committed: bool,
     is_legacy_rename: bool,
     triggers: Vec<Trigger>,
     /// Names that stand for rows which no query of ours describes: views, virtual tables.
@@ -389,6 +392,7 @@ impl Model {
     pub fn begin_script(&mut self) {
         self.keys_said = KeysSaid::Nothing;
         self.is_in_transaction = false;
+        self.has_committed = false;
         self.is_legacy_rename = false;
     }
 
@@ -499,8 +503,16 @@ impl Model {
             }
             Statement::Delete { table, alias, condition, is_plain } => self.delete(table, alias.as_deref(), condition.as_ref(), *is_plain),
             Statement::Pragma { name, value: Some(value) } => self.pragma(name, value),
-            Statement::Begin => self.is_in_transaction = true,
-            Statement::Commit => self.is_in_transaction = false,
+            Statement::Begin => {
+                self.is_in_transaction = true;
+                if self.keys_said == KeysSaid::Off {
+                    self.keys_said = KeysSaid::OffSurely;
+                }
+            }
+            Statement::Commit => {
+                self.is_in_transaction = false;
+                self.has_committed = true;
+            }
             Statement::CreateIndex { .. } | Statement::Pragma { .. } | Statement::Other => {}
         }
         None
@@ -510,11 +522,13 @@ impl Model {
         let is_on = matches!(value, "on" | "1" | "true" | "yes");
         match name {
             "foreign_keys" => {
-                self.keys_said = match (is_on, self.is_in_transaction) {
-                    (true, true) => self.keys_said,
-                    (true, false) => KeysSaid::On,
-                    (false, true) if self.keys_said != KeysSaid::Off => KeysSaid::OffInTransaction,
-                    (false, _) => KeysSaid::Off,
+                self.keys_said = match (is_on, self.is_in_transaction, self.keys_said) {
+                    (true, true, said) => said,
+                    (true, false, _) => KeysSaid::On,
+                    (false, true, said @ (KeysSaid::Off | KeysSaid::OffSurely)) => said,
+                    (false, true, _) => KeysSaid::OffInTransaction,
+                    (false, false, _) if self.has_committed => KeysSaid::OffSurely,
+                    (false, false, _) => KeysSaid::Off,
                 };
             }
             "legacy_alter_table" => self.is_legacy_rename = is_on,

@@ -22,7 +22,8 @@ Example:
   DROP TABLE chats;                            -- deletes every message of every chat
   ALTER TABLE chats_new RENAME TO chats;
 
-Instead: `PRAGMA foreign_keys=OFF` outside of any transaction before it, and `PRAGMA foreign_key_check` after it. sqlx runs a script without
+Instead: `PRAGMA foreign_keys=OFF` outside of any transaction before it, and `PRAGMA foreign_key_check` after it. A script can leave the tool's
+transaction itself: `COMMIT; PRAGMA foreign_keys=OFF; BEGIN; ...; COMMIT; PRAGMA foreign_keys=ON; BEGIN;`. sqlx runs a script without
 one if it begins with `-- no-transaction`, dbmate with `-- migrate:up transaction:false`, goose with `-- +goose NO TRANSACTION`. Where the tool
 insists: copy the referring rows into a table of their own first, and back afterwards; or avoid the rebuild (ADD COLUMN, RENAME COLUMN).
 
@@ -65,6 +66,7 @@ fn keys(said: KeysSaid, wrapper: &Wrapper) -> Keys {
     let tool = wrapper.tool.unwrap_or("the tool");
     let is_off_by_default = wrapper.has_keys == Some(false);
     match said {
+        KeysSaid::OffSurely => Keys::Off,
         KeysSaid::On => Keys::On("the script turns foreign keys on".to_owned()),
         KeysSaid::OffInTransaction if is_off_by_default => {
             Keys::Depends(format!("{void}, and {tool} has foreign keys on if its URL says so"))
@@ -103,7 +105,7 @@ fn cascade(step: &Step<'_>, table: &Table, severity: Severity, why: String, ask:
         Some("dbmate") => "`PRAGMA foreign_keys=OFF` before it, under `-- migrate:up transaction:false`",
         Some("goose") => "`PRAGMA foreign_keys=OFF` before it, in a script with `-- +goose NO TRANSACTION`",
         Some("drizzle") => {
-            "copy the referring rows into a table of their own before and back after, or run this script with `PRAGMA foreign_keys=OFF` outside of a transaction"
+            "leave the transaction first: `COMMIT; PRAGMA foreign_keys=OFF; BEGIN;` before it, `COMMIT; PRAGMA foreign_keys=ON; BEGIN;` after it"
         }
         _ => "`PRAGMA foreign_keys=OFF` outside of any transaction before it, `PRAGMA foreign_key_check` after it",
     };
@@ -242,6 +244,15 @@ mod tests {
         assert_eq!(severity(&format!("-- no-transaction\n{off}"), "_sqlx_migrations"), None);
         assert_eq!(severity(&format!("BEGIN;{off}COMMIT;"), ""), Some(Severity::Error));
         assert_eq!(severity(&format!("PRAGMA foreign_keys=OFF;BEGIN;{}COMMIT;", plain()), "_prisma_migrations"), None);
+        assert_eq!(severity(&format!("PRAGMA foreign_keys=OFF;BEGIN;{}COMMIT;", plain()), ""), None);
+        let left = format!(
+            "COMMIT;--> statement-breakpoint\nPRAGMA foreign_keys=OFF;--> statement-breakpoint\nBEGIN;{REBUILD}COMMIT;PRAGMA foreign_keys=ON;BEGIN;"
+        );
+        assert_eq!(severity(&left, "__drizzle_migrations"), None);
+        assert_eq!(
+            severity(&format!("COMMIT TRANSACTION;PRAGMA foreign_keys=OFF;BEGIN TRANSACTION;{}", plain()), "_sqlx_migrations"),
+            None
+        );
         assert_eq!(severity(&format!("-- migrate:up\n{off}"), ""), Some(Severity::Warning));
         assert_eq!(severity(&format!("-- migrate:up transaction:false\n{off}\n-- migrate:down\nDROP TABLE chats;"), ""), None);
         assert_eq!(severity(&format!("PRAGMA defer_foreign_keys=ON;{}", plain()), ""), Some(Severity::Error));

@@ -94,7 +94,7 @@ impl Script {
         let (line, column, source) = self.position(found.place.start);
         let first = self.text_at(&found.place).lines().next().unwrap_or_default();
         // Of a line without end only the surroundings are shown.
-        let skipped = (column as usize).saturating_sub(1).checked_sub(BEFORE_MAX).unwrap_or_default();
+        let skipped = (column as usize).saturating_sub(1).saturating_sub(BEFORE_MAX);
         let source: String = source.chars().skip(skipped).take(SOURCE_MAX).collect();
         let width = first.trim_end().chars().count().clamp(1, SOURCE_MAX);
         let name = match (&found.table, &found.column) {
