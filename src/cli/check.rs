@@ -7,10 +7,12 @@ use std::path::Path;
 
 use dbelay::check::{self, Finding, Options, Severity};
 use dbelay::config::{Config, OnFindings};
-use dbelay::ops::Session;
+use dbelay::engine::Engine;
 use dbelay::ops::capture;
 use dbelay::ops::check::{self as checks, Checked};
+use dbelay::ops::guard;
 use dbelay::ops::journal;
+use dbelay::ops::{OpError, Session};
 use dbelay::render::text;
 use dbelay::schema::Schema;
 use dbelay::source::migrations::{self, MigrationFile};
@@ -112,6 +114,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             format!("{who} has a write transaction open; a migration would wait for it, and fail in the end"),
         ));
     }
+    problems.extend(guards(&mut *engine, config.as_ref()));
     let files = files(cx, config.as_ref())?;
     let checked = checks::rules(&mut *engine, &files, &options(config.as_ref(), &[]))?;
     let is_found = problems.iter().any(|problem| !problem.is_remark) || !checked.report.findings.is_empty();
@@ -194,6 +197,16 @@ fn room(database: &Path, store: Option<&Path>) -> Vec<Problem> {
             .then(|| Problem::new("room", format!("where {what} is, {} are free; a migration may need {}", bytes(free), bytes(needed))))
     };
     places.into_iter().filter_map(problem).collect()
+}
+
+/// Asks the guards that can be asked without a migration.
+fn guards(engine: &mut dyn Engine, config: Option<&Config>) -> Vec<Problem> {
+    let Some(guards) = config.map(|config| &config.guards).filter(|guards| !guards.assertions.is_empty()) else { return Vec::new() };
+    let asked = engine.begin_read().map_err(OpError::from).and_then(|mut read| guard::before(&mut *read, guards));
+    match asked {
+        Ok(before) => before.broken.iter().map(|broken| Problem::new("guard", broken.sentence())).collect(),
+        Err(error) => vec![Problem::new("guard", dbelay::ops::with_causes(&error))],
+    }
 }
 
 fn options(config: Option<&Config>, allow: &[String]) -> Options {

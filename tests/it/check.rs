@@ -159,3 +159,32 @@ fn an_init_writes_where_migrations_are() {
         sandbox.command().args(["check"]).env("DBELAY_DATABASE_URL", "postgres://u:hunter2@h/d").stdin(Stdio::null()).output().unwrap();
     assert!(!String::from_utf8_lossy(&nothing.stderr).contains("hunter2"));
 }
+
+#[test]
+fn findings_stop_a_migration_where_that_is_wanted() {
+    let sandbox = project(CHATS, &[("migrations/2.sql", "DROP TABLE messages;")]);
+    let configure = |text: &str| std::fs::write(sandbox.path("dbelay.toml"), format!("database = \"app.db\"\n{text}")).unwrap();
+    configure("[check]\non-findings = \"stop\"\n");
+    let stopped = sandbox.migrate(&["--json"], "DROP TABLE messages;").exits(3);
+    let document = stopped.json();
+    assert_eq!(
+        (&document["error"]["database_state"], &document["check"][0]["rule"]),
+        (&"unchanged".into(), &"drop-table-with-data".into())
+    );
+    stopped.says(&["check[drop-table-with-data]: migrations/2.sql:1:12: `messages` is dropped", "the migration was not begun"]);
+    assert_eq!(sandbox.number("SELECT count(*) FROM messages"), 3);
+    sandbox.migrate(&["--allow", "messages"], "DROP TABLE messages;").exits(0);
+    sandbox.dbelay(&["undo"]).exits(0);
+    configure("");
+    sandbox.migrate(&[], "SELECT 1;").exits(0).says(&["check[drop-table-with-data]"]);
+}
+
+#[test]
+fn guards_are_asked_without_a_migration() {
+    let sandbox = Sandbox::with(CHATS);
+    let assertion = "database = \"app.db\"\n[[guards.assert]]\nname = \"titles\"\nsql = \"SELECT id FROM chats WHERE title IS NULL\"\n";
+    std::fs::write(sandbox.path("dbelay.toml"), assertion).unwrap();
+    sandbox.run(&["check"]).exits(1).prints(&["[guard]", "titles"]);
+    sandbox.sql("UPDATE chats SET title = 'b' WHERE title IS NULL");
+    sandbox.run(&["check"]).exits(0);
+}

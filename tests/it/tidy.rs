@@ -21,7 +21,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("snapshot", &["id", "value", "rows", "schema", "store"]),
     ("render", &["id", "value", "rows", "schema", "snapshot"]),
     ("check", &["id", "value", "rows", "schema"]),
-    ("ops", &["id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source", "config", "process", "check"]),
+    (
+        "ops",
+        &["id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source", "config", "process", "check"],
+    ),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
