@@ -182,7 +182,7 @@ fn findings_stop_a_migration_where_that_is_wanted() {
 #[test]
 fn guards_are_asked_without_a_migration() {
     let sandbox = Sandbox::with(CHATS);
-    let assertion = "database = \"app.db\"\n[[guards.assert]]\nname = \"titles\"\nsql = \"SELECT id FROM chats WHERE title IS NULL\"\n";
+    let assertion = "database = \"app.db\"\n[[guards.assert]]\nname = \"titles\"\nsql = \"SELECT count(*) FROM chats WHERE title IS NULL\"\nequals = 0\n";
     std::fs::write(sandbox.path("dbelay.toml"), assertion).unwrap();
     sandbox.run(&["check"]).exits(1).prints(&["[guard]", "titles"]);
     sandbox.sql("UPDATE chats SET title = 'b' WHERE title IS NULL");
