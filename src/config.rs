@@ -424,6 +424,9 @@ database = {database}
 # The variable in which your migration command looks for its database; a rehearsal sets it.
 # url-env = "DATABASE_URL"
 
+# Where your migrations are SQL: `dbelay check` reads them and asks the database whether they would go well.
+{files}
+
 # What no migration may do. A guard that is broken is cited by name, and the migration rolled back.
 # [guards]
 # The most rows that any table may lose, or that may change in it: a number, or a share of its rows.
@@ -438,9 +441,6 @@ database = {database}
 # sql = "SELECT count(*) FROM orders WHERE customer_id IS NULL"
 # Or `at-least`, `at-most`, or `unchanged = true`: what the migration must leave as it was.
 # equals = 0
-# Where your migrations are SQL: `dbelay check` reads them and asks the database whether they would go well.
-{files}
-
 # [check]
 # Findings that are meant: a rule, or a rule with a table or column. `dbelay check --rules` lists the rules.
 # ignore = ["drop-table-with-data:audit_log"]
