@@ -119,17 +119,6 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(directory_of(to))
 }
 
-/// Returns how many bytes may still be written below a folder; none where the system does not say.
-pub fn room_bytes(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::fs::statvfs(folder).ok().map(|room| room.f_bavail.saturating_mul(room.f_frsize));
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        None
-    }
-}
-
 /// Opens a file for its owner alone.
 ///
 /// # Errors

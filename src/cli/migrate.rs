@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dbelay::check::Finding;
 use dbelay::config;
 use dbelay::ops::capture;
 use dbelay::ops::guard::GuardResult;
@@ -130,6 +131,7 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         printed: String::new(),
         started: None,
         is_namespace: false,
+        findings: Vec::new(),
     };
     project.with(|session| {
         let open = project.settle(session)?;
@@ -224,12 +226,14 @@ struct Migration<'a> {
     started: Option<String>,
     /// Whether a rehearsal put the scratch database at the real one's path.
     is_namespace: bool,
+    /// What the rules found in the migration's files.
+    findings: Vec<Finding>,
 }
 
 impl Migration<'_> {
     fn run(mut self, session: &Session<'_>) -> Result<Exit, CliError> {
         tell_drift(self.project, session)?;
-        super::check::before_migration(self.project, session, &self.options.allow)?;
+        self.findings = super::check::before_migration(self.project, session, &self.options.allow)?;
         warn_of_other(self.project)?;
         let mut prepared = self.prepare(session)?;
         self.tell(&prepared);
@@ -305,7 +309,7 @@ impl Migration<'_> {
                 return Err(CliError::from(error).context(message).kind(ErrorKind::NotRolledBack).state(DatabaseState::Unknown).hint(hint));
             }
         };
-        let result = conclude(self.cx, &outcome, rehearsed.as_ref(), &self.words);
+        let result = self.conclude(&outcome, rehearsed.as_ref());
         let durations = &outcome.durations;
         let settled = if outcome.result == OperationResult::RolledBack { "rollback" } else { "snapshot after" };
         let mut timings = vec![("snapshot before", durations.prepare)];
@@ -325,11 +329,57 @@ impl Migration<'_> {
                 remarks: outcome.limits.clone(),
                 timings,
                 output: &self.printed,
-                findings: Vec::new(),
+                findings: &self.findings,
             },
             &result,
         );
         result
+    }
+
+    /// Tells how a migration ended, and returns it.
+    fn conclude(&self, outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Result<Exit, CliError> {
+        let (cx, words, output) = (self.cx, &self.words, &self.cx.output);
+        output.say(format_args!("{DIM}command: {words}{DIM:#}"));
+        let is_fine = outcome.result == OperationResult::Done;
+        for event in &outcome.events {
+            output.note(text::clean(&event.sentence()));
+        }
+        if let Aftermath::Changed(judgement) = &outcome.aftermath {
+            summary(cx, judgement)?;
+            for finding in &judgement.damage {
+                output.warn(format_args!("the database is damaged: {}", text::clean(&finding.message)));
+            }
+        }
+        if is_fine {
+            match &outcome.aftermath {
+                Aftermath::Unchanged => {
+                    output.say(format_args!(
+                        "{GOOD}done{GOOD:#}: the command changed nothing in the database {DIM}(if it should have: does it use another?){DIM:#}"
+                    ));
+                }
+                _ => {
+                    let id = outcome.after.as_ref().map(|(id, _)| project::id(id)).unwrap_or_default();
+                    output.say(format_args!("{GOOD}done{GOOD:#}: snapshot post {id}; `dbelay rollback` puts everything back"));
+                }
+            }
+            if output.is_json() {
+                output.json(&self.document(outcome, rehearsed))?;
+            }
+            return Ok(Exit::DONE);
+        }
+        for limit in &outcome.limits {
+            output.warn(text::clean(limit));
+        }
+        let mut error = failure(outcome, words);
+        error.details = Some(self.document(outcome, rehearsed));
+        Err(error)
+    }
+
+    /// Describes a migration for programs.
+    fn document(&self, outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Map<String, Value> {
+        let mut document = document(outcome, rehearsed);
+        document.insert("check".to_owned(), json!(self.findings));
+        document
     }
 
     /// Writes the page, if one is wanted. The migration is over, and a page that cannot be written changes nothing about it.
@@ -383,7 +433,7 @@ impl Migration<'_> {
                 remarks: if rehearsal.is_real_untouched { remarks } else { Vec::new() },
                 timings,
                 output: &self.printed,
-                findings: Vec::new(),
+                findings: &self.findings,
             };
             let result = result.map(|()| Exit::DONE);
             self.report(session, told, &result);
@@ -468,6 +518,7 @@ impl Migration<'_> {
         }
         let mut details = Map::new();
         details.insert("rehearsal".to_owned(), rehearsal_document(rehearsal));
+        details.insert("check".to_owned(), json!(self.findings));
         error.details = Some(details);
         error
     }
@@ -475,7 +526,8 @@ impl Migration<'_> {
     /// Ends after a rehearsal that went well.
     fn stop(&self, rehearsal: &Rehearsal) -> Result<Exit, CliError> {
         if self.cx.output.is_json() {
-            self.cx.output.json(&json!({ "result": "rehearsed", "rehearsal": rehearsal_document(rehearsal) }))?;
+            let document = json!({ "result": "rehearsed", "rehearsal": rehearsal_document(rehearsal), "check": self.findings });
+            self.cx.output.json(&document)?;
         }
         Ok(Exit::DONE)
     }
@@ -587,44 +639,6 @@ impl Steps for Migration<'_> {
             }
         }
     }
-}
-
-fn conclude(cx: &Context, outcome: &Outcome, rehearsed: Option<&Rehearsal>, words: &str) -> Result<Exit, CliError> {
-    let output = &cx.output;
-    output.say(format_args!("{DIM}command: {words}{DIM:#}"));
-    let is_fine = outcome.result == OperationResult::Done;
-    for event in &outcome.events {
-        output.note(text::clean(&event.sentence()));
-    }
-    if let Aftermath::Changed(judgement) = &outcome.aftermath {
-        summary(cx, judgement)?;
-        for finding in &judgement.damage {
-            output.warn(format_args!("the database is damaged: {}", text::clean(&finding.message)));
-        }
-    }
-    if is_fine {
-        match &outcome.aftermath {
-            Aftermath::Unchanged => {
-                output.say(format_args!(
-                    "{GOOD}done{GOOD:#}: the command changed nothing in the database {DIM}(if it should have: does it use another?){DIM:#}"
-                ));
-            }
-            _ => {
-                let id = outcome.after.as_ref().map(|(id, _)| project::id(id)).unwrap_or_default();
-                output.say(format_args!("{GOOD}done{GOOD:#}: snapshot post {id}; `dbelay rollback` puts everything back"));
-            }
-        }
-        if output.is_json() {
-            output.json(&document(outcome, rehearsed))?;
-        }
-        return Ok(Exit::DONE);
-    }
-    for limit in &outcome.limits {
-        output.warn(text::clean(limit));
-    }
-    let mut error = failure(outcome, words);
-    error.details = Some(document(outcome, rehearsed));
-    Err(error)
 }
 
 /// Prints what a migration did.

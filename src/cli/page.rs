@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dbelay::check::{self, Finding};
 use dbelay::ops::Session;
 use dbelay::ops::compare::Comparison;
 use dbelay::ops::migrate::{Aftermath, CommandEnd, FileEvent};
 use dbelay::render::html::Role;
-use dbelay::render::html::report::{Ending, Guard, NamedSnapshot, Report, ReportedLoss, ReportedTable, RuleFinding, Timing, page};
+use dbelay::render::html::report::{
+    Ending, Guard, NamedSnapshot, Report, ReportedLoss, ReportedTable, RuleFinding, Severity, Timing, page,
+};
 use dbelay::schema::diff::{SchemaDiff, unified};
 
 use super::project::Project;
@@ -37,7 +40,7 @@ pub struct Told<'a> {
     /// The last of what it printed.
     pub output: &'a str,
     /// What the rules found before it.
-    pub findings: Vec<RuleFinding>,
+    pub findings: &'a [Finding],
 }
 
 /// Writes the page. `result` is what the command line ends with.
@@ -110,7 +113,7 @@ pub fn write(
             .iter()
             .map(|guard| Guard { name: guard.name.clone(), passed: guard.holds, message: guard.message.clone() })
             .collect(),
-        findings: told.findings,
+        findings: told.findings.iter().map(found).collect(),
         schema,
         ddl,
         tables,
@@ -120,4 +123,17 @@ pub fn write(
     fs_err::write(&path, page(&report))?;
     project.cx.output.say(format_args!("the report is `{}`", path.display()));
     Ok(())
+}
+
+fn found(finding: &Finding) -> RuleFinding {
+    RuleFinding {
+        rule: finding.rule.to_owned(),
+        severity: match finding.severity {
+            check::Severity::Error => Severity::Error,
+            check::Severity::Warning => Severity::Warning,
+        },
+        place: format!("{}:{}", finding.path, finding.line),
+        message: finding.message.clone(),
+        help: finding.instead.clone(),
+    }
 }

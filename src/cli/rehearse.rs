@@ -124,7 +124,7 @@ impl Stage {
         remove_stale(parent);
         let need: u64 = ["", "-wal"].iter().filter_map(|suffix| size(&real, suffix)).sum();
         // A table that is rebuilt stands there twice for a while.
-        if let Some(room) = dbelay::durable::room_bytes(parent)
+        if let Some(room) = dbelay::durable::free_bytes(parent)
             && room < need.saturating_mul(2)
         {
             return Err(failed(format!(

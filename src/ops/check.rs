@@ -12,7 +12,7 @@ use crate::schema::{Schema, Table};
 use crate::source::migrations::MigrationFile;
 use crate::value::Value;
 
-use super::verdict::is_ledger;
+use super::verdict::is_ledger_of;
 
 /// How many rows of a ledger are read.
 const LEDGER_ROWS_MAX: usize = 100_000;
@@ -101,10 +101,7 @@ impl Live<'_, '_> {
     /// Reads a table as a ledger, if it is one.
     fn ledger(&mut self, table: &Table) -> Option<Ledger> {
         let has = |name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-        // Others have tables called `migrations` too.
-        let is_common = table.name.eq_ignore_ascii_case("migrations");
-        let looks_so = has("migration") && has("batch") || has("timestamp") && has("name") || has("version");
-        if !is_ledger(&table.name) || is_common && !looks_so {
+        if !is_ledger_of(&table.name, &has) {
             return None;
         }
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));

@@ -44,7 +44,7 @@ use crate::snapshot::chunks;
 use crate::store::Store;
 use crate::value::Value;
 
-pub use ledger::is_ledger;
+pub use ledger::{is_ledger, is_ledger_of};
 pub use loss::{Loss, LossKind};
 pub use moved::{Moved, MovedBy};
 use search::{Search, Touched};

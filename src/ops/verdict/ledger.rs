@@ -116,8 +116,12 @@ const TELLING: [&str; 13] = [
 
 /// Tells whether a table is a migration tool's ledger; its name may have a schema before it.
 pub fn is_ledger(shape: &TableShape) -> bool {
-    let Some((_, sets)) = find(&shape.name) else { return false };
-    sets.is_empty() || sets.iter().any(|set| set.iter().all(|name| column(shape, name).is_some()))
+    is_ledger_of(&shape.name, &|name| column(shape, name).is_some())
+}
+
+/// As [`is_ledger`], of a table of this name whose columns `has` knows.
+pub fn is_ledger_of(table: &str, has: &dyn Fn(&str) -> bool) -> bool {
+    find(table).is_some_and(|(_, sets)| sets.is_empty() || sets.iter().any(|set| set.iter().all(|name| has(name))))
 }
 
 fn find(table: &str) -> Option<&'static Ledger> {
