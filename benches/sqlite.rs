@@ -60,6 +60,9 @@ fn main() {
     });
     bench.step("migrate, again, no-op", &mut |_| {}, &mut |bench| bench.dbelay(&["migrate", "--", "true"]));
     bench.dbelay(&["snapshot", "--tag", "base"]);
+    if std::env::var_os("DBELAY_BENCH_DATABASE").is_none() {
+        bench.migrations();
+    }
     bench.step("snapshot after 1,000 updates", &mut |bench| bench.update(), &mut |bench| bench.dbelay(&["snapshot"]));
     bench.step("diff --stat of the last two", &mut |_| {}, &mut |bench| bench.dbelay(&["diff", "HEAD~1", "HEAD", "--stat"]));
     bench.step(
@@ -79,6 +82,41 @@ impl Bench {
         command.current_dir(self.dir.path()).args(["-q", "--db", "app.db", "--store", ".dbelay"]).args(arguments);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Measures what `migrate` costs around a command that changes something of the generated database, and a rehearsal.
+    fn migrations(&self) {
+        let bench = self;
+        std::fs::write(
+            bench.dir.path().join("up.sql"),
+            "ALTER TABLE users ADD COLUMN note TEXT; UPDATE users SET note = name WHERE id % 100 = 0",
+        )
+        .unwrap();
+        let apply = [env!("CARGO_BIN_EXE_dbelay"), "-q", "--db", "app.db", "demo-apply", "up.sql"];
+        let mut alone = Vec::new();
+        bench.step(
+            "migrate, a column and 1 %",
+            &mut |bench| {
+                bench.dbelay(&["rollback", "base", "--yes"]);
+                bench.dbelay(&["migrate", "--", "true"]);
+                // What changed a moment ago is always read.
+                std::thread::sleep(Duration::from_millis(2_300));
+                bench.dbelay(&["migrate", "--", "true"]);
+            },
+            &mut |bench| bench.dbelay(&["migrate", "--"].iter().chain(&apply).copied().collect::<Vec<_>>()),
+        );
+        for _ in 0..bench.rounds {
+            bench.dbelay(&["rollback", "base", "--yes"]);
+            let start = Instant::now();
+            bench.dbelay(&apply[4..]);
+            alone.push(start.elapsed());
+        }
+        alone.sort();
+        bench.report("  the command alone", alone[alone.len() / 2]);
+        bench.dbelay(&["rollback", "base", "--yes"]);
+        std::thread::sleep(Duration::from_millis(2_300));
+        bench.dbelay(&["migrate", "--", "true"]);
+        bench.step("migrate --rehearse-only, no-op", &mut |_| {}, &mut |bench| bench.dbelay(&["migrate", "--rehearse-only", "--", "true"]));
     }
 
     /// Changes the last column of 1,000 rows, spread over the largest table.

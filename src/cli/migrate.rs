@@ -1,4 +1,12 @@
 //! `dbelay migrate`: the safety wrapper around a migration command.
+//!
+//! [`told`] says what it did, [`document`] says it to programs, [`missing`] is about a database that is not
+//! there yet, [`rehearsal`] about the run before the run.
+
+mod document;
+mod missing;
+mod rehearsal;
+mod told;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,11 +15,9 @@ use std::time::Duration;
 use dbelay::check::Finding;
 use dbelay::config;
 use dbelay::ops::capture;
-use dbelay::ops::guard::GuardResult;
 use dbelay::ops::journal::{self, Indexed, OperationKind, OperationResult};
 use dbelay::ops::migrate::{self, Aftermath, CommandEnd, CommandExit, Judgement, OnFailure as Decision, Options, Outcome, Prepared, Steps};
-use dbelay::ops::rehearse::{self, Rehearsal};
-use dbelay::ops::verdict::{Loss, TableChange, Verdict};
+use dbelay::ops::rehearse::Rehearsal;
 use dbelay::ops::{OpError, Session};
 use dbelay::process::{self, CommandSpec, ExitKind, ProcessId};
 use dbelay::render::html::report::NamedSnapshot;
@@ -20,12 +26,15 @@ use dbelay::schema::diff::Renames;
 use dbelay::snapshot::manifest::SnapshotKind;
 use serde_json::{Map, Value, json};
 
-use super::output::{ADDED, CHANGED, DIM, GOOD, HEADING, REMOVED, WARNING};
+use super::output::{DIM, GOOD, WARNING};
 use super::project::{self, Need, Project};
-use super::rehearse::{Stage, Words, warn_of_other};
+use super::rehearse::{Words, warn_of_other};
 use super::snapshot::holds;
-use super::table::{Align, Table};
 use super::{CliError, Context, DatabaseState, ErrorKind, Exit, page, terminal, time};
+
+use self::document::rehearsal_timings;
+use self::missing::make_missing;
+use self::told::{LOSSES_MAX, causes, failure, summary};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,9 +44,6 @@ Examples:
   dbelay migrate --rehearse-only --url-env DATABASE_URL -- dbmate up
   dbelay migrate --on-failure keep -m \"try the new schema\" -- make migrate
   dbelay migrate --resume";
-
-/// How many losses an error names.
-const LOSSES_MAX: usize = 10;
 
 /// Run a migration command with a snapshot before it, a verdict after it, and a rollback if it went wrong
 ///
@@ -155,43 +161,6 @@ fn dry_run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         cx.output.json(&json!({ "dry_run": true, "command": command }))?;
     }
     Ok(Exit::DONE)
-}
-
-/// A database that was not there, and that an empty file stands for.
-struct Made(project::Database);
-
-/// Makes an empty file where a migration is to make the database from nothing: an empty file is an empty database.
-fn make_missing(cx: &Context) -> Result<Option<Made>, CliError> {
-    let config = project::read_config(cx)?;
-    let resolved = project::resolve(cx, config.as_ref())?;
-    let Some(path) = resolved.url.sqlite_path().filter(|path| path.symlink_metadata().is_err()) else { return Ok(None) };
-    if !path.parent().is_some_and(std::path::Path::is_dir) {
-        return Ok(None);
-    }
-    let database = project::Database::of(&resolved.url, config.as_ref())?;
-    fs_err::OpenOptions::new().write(true).create_new(true).open(path)?;
-    cx.output.note(format_args!("there is no database at `{}` yet; an empty one was made for the migration to fill", path.display()));
-    Ok(Some(Made(database)))
-}
-
-impl Made {
-    /// Takes the file away where nothing came of it.
-    fn settle(self, cx: &Context, result: &Result<Exit, CliError>) {
-        let is_empty = self.0.path.metadata().is_ok_and(|metadata| metadata.len() == 0);
-        let is_back = matches!(result, Err(error) if error.kind == ErrorKind::RolledBack || error.kind == ErrorKind::Interrupted);
-        let has_nothing = || self.0.open().and_then(|mut engine| Ok(engine.begin_read()?.schema()?.objects.is_empty()));
-        if is_empty || is_back && has_nothing().unwrap_or(false) {
-            for suffix in ["-wal", "-shm", "-journal", ""] {
-                let mut name = self.0.path.as_os_str().to_owned();
-                name.push(suffix);
-                // An empty database that stays is one that was not there before, and no more.
-                let _ = dbelay::durable::remove(std::path::Path::new(&name));
-            }
-            if is_empty && result.is_ok() {
-                cx.output.warn(format_args!("the command did not touch `{}`; is it the database that it migrates?", self.0.path.display()));
-            }
-        }
-    }
 }
 
 /// Keeps what an interrupted migration did.
@@ -377,7 +346,7 @@ impl Migration<'_> {
 
     /// Describes a migration for programs.
     fn document(&self, outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Map<String, Value> {
-        let mut document = document(outcome, rehearsed);
+        let mut document = document::document(outcome, rehearsed);
         document.insert("check".to_owned(), json!(self.findings));
         document
     }
@@ -413,123 +382,6 @@ impl Migration<'_> {
         for guard in &prepared.guards.broken {
             output.warn(format_args!("before the migration: {}", text::clean(&guard.sentence())));
         }
-    }
-
-    /// Rehearses, and writes the page of it where no real run follows.
-    fn rehearse(&mut self, session: &Session<'_>, prepared: &Prepared) -> Result<Rehearsal, CliError> {
-        let rehearsal = self.play(session, prepared)?;
-        let result = self.judge(prepared, &rehearsal);
-        if self.args.rehearse_only || result.is_err() {
-            let remarks = vec!["this was a rehearsal on a scratch copy; the real database was not touched".to_owned()];
-            let mut timings = vec![("snapshot before", prepared.duration)];
-            timings.extend(rehearsal_timings(&rehearsal));
-            let told = page::Told {
-                pre: &prepared.pre,
-                others: Vec::new(),
-                end: &rehearsal.end,
-                words: &self.words,
-                aftermath: &rehearsal.aftermath,
-                events: &[],
-                remarks: if rehearsal.is_real_untouched { remarks } else { Vec::new() },
-                timings,
-                output: &self.printed,
-                findings: &self.findings,
-            };
-            let result = result.map(|()| Exit::DONE);
-            self.report(session, told, &result);
-            return result.map(|_| rehearsal);
-        }
-        Ok(rehearsal)
-    }
-
-    /// Runs the command on a scratch copy.
-    fn play(&mut self, session: &Session<'_>, prepared: &Prepared) -> Result<Rehearsal, CliError> {
-        let output = &self.cx.output;
-        let command = self.args.command.clone();
-        let stage = Stage::set(self.project, &command, self.args.url_env.as_deref(), !self.args.no_namespace)?;
-        output.say(format_args!("{HEADING}rehearsal{HEADING:#}: the command meets a scratch database {}", stage.ways()));
-        let spec = CommandSpec { foreground: self.cx.environment.stdin_terminal, ..stage.spec(self.project, &command) };
-        let options = self.options.clone();
-        let rehearsal = self.project.with_database(&stage.database, |scratch| {
-            let run = &mut || self.execute(&spec, &mut |_| {});
-            rehearse::rehearse(session, scratch, prepared, &options, run).map_err(|error| {
-                CliError::from(error).context("the rehearsal failed; the database is unchanged").state(DatabaseState::Unchanged)
-            })
-        });
-        self.is_namespace = stage.namespace.is_ok();
-        drop(stage);
-        rehearsal
-    }
-
-    /// Tells what happened in a rehearsal, and fails where it did not go well.
-    fn judge(&self, prepared: &Prepared, rehearsal: &Rehearsal) -> Result<(), CliError> {
-        let (output, is_namespace) = (&self.cx.output, self.is_namespace);
-        output.say(format_args!("{DIM}command: {}{DIM:#}", self.words));
-        if let Aftermath::Changed(judgement) = &rehearsal.aftermath {
-            summary(self.cx, judgement)?;
-        }
-        if !rehearsal.is_real_untouched {
-            if !is_namespace || !rehearsal.is_scratch_touched {
-                return Err(CliError::new(
-                    ErrorKind::NotRolledBack,
-                    "the rehearsal could not be isolated: the real database was changed while it ran, by the command or by another program",
-                )
-                .state(DatabaseState::Changed)
-                .hint(format_args!(
-                    "`dbelay diff {0} live` shows the change, `dbelay rollback {0}` takes it back",
-                    prepared.pre.id.short()
-                )));
-            }
-            output.note("another program changed the database during the rehearsal; the command could not reach it");
-        }
-        if !rehearsal.is_fine() && (rehearsal.is_scratch_touched || !rehearsal.end.is_success()) {
-            return Err(self.rehearsal_failure(rehearsal));
-        }
-        if !rehearsal.is_scratch_touched && !is_namespace {
-            return Err(CliError::new(
-                ErrorKind::Failed,
-                "the command changed nothing in the rehearsal, so that nothing shows that it met the scratch database",
-            )
-            .state(DatabaseState::Unchanged)
-            .hint("if there is nothing to migrate, that is all; else `--url-env NAME`, `{db}` or `{url}` lead the command to it"));
-        }
-        let found = match &rehearsal.aftermath {
-            Aftermath::Unchanged => "the command changed nothing",
-            _ => "nothing speaks against it",
-        };
-        output.say(format_args!("{GOOD}rehearsed{GOOD:#}: {found}; the real database was not touched"));
-        Ok(())
-    }
-
-    fn rehearsal_failure(&self, rehearsal: &Rehearsal) -> CliError {
-        let (what, causes) = what_went_wrong(&rehearsal.end, &rehearsal.aftermath, &self.words, "in the rehearsal ");
-        let message = format!("{what}; the database was not touched");
-        let mut error = chain(ErrorKind::RolledBack, message, causes).state(DatabaseState::Unchanged);
-        let allow = match &rehearsal.aftermath {
-            Aftermath::Changed(judgement) if rehearsal.end.is_success() => allowances(&judgement.verdict),
-            _ => None,
-        };
-        error = match allow {
-            Some(allow) => error.hint(format_args!("if the loss is intended: `dbelay migrate {allow} ...`")),
-            None => error.hint("mend the migration and rehearse it again; nothing has to be undone"),
-        };
-        if rehearsal.end.is_interrupted {
-            error = error.kind(ErrorKind::Interrupted);
-        }
-        let mut details = Map::new();
-        details.insert("rehearsal".to_owned(), rehearsal_document(rehearsal));
-        details.insert("check".to_owned(), json!(self.findings));
-        error.details = Some(details);
-        error
-    }
-
-    /// Ends after a rehearsal that went well.
-    fn stop(&self, rehearsal: &Rehearsal) -> Result<Exit, CliError> {
-        if self.cx.output.is_json() {
-            let document = json!({ "result": "rehearsed", "rehearsal": rehearsal_document(rehearsal), "check": self.findings });
-            self.cx.output.json(&document)?;
-        }
-        Ok(Exit::DONE)
     }
 
     fn execute(&mut self, spec: &CommandSpec, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd> {
@@ -639,251 +491,4 @@ impl Steps for Migration<'_> {
             }
         }
     }
-}
-
-/// Prints what a migration did.
-fn summary(cx: &Context, judgement: &Judgement) -> Result<(), CliError> {
-    let output = &cx.output;
-    let Judgement { schema, verdict, guards, .. } = judgement;
-    if !schema.is_empty() {
-        output.say(format_args!("{HEADING}schema{HEADING:#}"));
-        for line in schema.lines() {
-            let style = match line.as_bytes().first() {
-                Some(b'+') => ADDED,
-                Some(b'-') => REMOVED,
-                _ => CHANGED,
-            };
-            output.say(format_args!("  {style}{}{style:#}", text::clean(&line)));
-        }
-    }
-    if verdict.changes.iter().any(|change| !change.is_ledger) {
-        output.say(format_args!("{HEADING}rows{HEADING:#}"));
-        let mut table = Table::new(&[Align::Left, Align::Left, Align::Left]);
-        for change in verdict.changes.iter().filter(|change| !change.is_ledger) {
-            let touched = text::columns_touched(&change.pair, &change.counts);
-            let columns = if touched.is_empty() { String::new() } else { format!("({})", touched.join(", ")) };
-            table.line(anstyle::Style::new(), [text::title(&change.pair), text::sentence(&change.pair, &change.counts), columns]);
-        }
-        let mut lines = Vec::new();
-        table.write("  ", &mut lines)?;
-        for line in String::from_utf8_lossy(&lines).lines() {
-            output.say(line);
-        }
-    }
-    for change in verdict.changes.iter().filter(|change| change.is_ledger) {
-        output.say(format_args!("{DIM}ledger: {}{DIM:#}", text::clean(&change.ledger_sentence())));
-    }
-    for moved in &verdict.moved {
-        output.say(format_args!("moved: {}", text::clean(&moved.sentence())));
-    }
-    for remark in &verdict.remarks {
-        output.say(format_args!("{DIM}remark: {}{DIM:#}", text::clean(remark)));
-    }
-    for loss in verdict.losses.iter().filter(|loss| loss.allowed) {
-        output.say(format_args!("{DIM}allowed: {}{DIM:#}", text::clean(&loss.sentence())));
-    }
-    if let (count @ 1.., 0) = (guards.len(), judgement.broken_guards().count()) {
-        let (noun, verb) = if count == 1 { ("guard", "holds") } else { ("guards", "hold") };
-        output.say(format_args!("{DIM}{count} {noun} {verb}{DIM:#}"));
-    }
-    Ok(())
-}
-
-/// Says what went wrong, and why. `at` says where, with a trailing blank; else it is empty.
-fn what_went_wrong(end: &CommandEnd, aftermath: &Aftermath, words: &str, at: &str) -> (String, Vec<String>) {
-    let what = match aftermath {
-        Aftermath::Unreadable(_) => format!("after the command ({words}) {at}the database cannot be read"),
-        _ if end.is_timed_out => format!("{at}the migration command took too long ({words})"),
-        _ if end.is_interrupted => format!("{at}the migration was interrupted ({words})"),
-        _ if !end.is_success() => format!("{at}the migration command failed ({words})"),
-        Aftermath::Changed(judgement) if judgement.is_emptied() => format!("{at}the migration emptied the database (command {words})"),
-        Aftermath::Changed(judgement) if judgement.verdict.unannounced().next().is_some() => {
-            format!("{at}the migration lost data (command {words})")
-        }
-        Aftermath::Changed(judgement) if judgement.broken_guards().next().is_some() => {
-            format!("{at}the migration broke a guard (command {words})")
-        }
-        _ => format!("{at}the migration damaged the database (command {words})"),
-    };
-    let causes = match aftermath {
-        Aftermath::Unchanged => Vec::new(),
-        Aftermath::Changed(judgement) => causes(judgement),
-        Aftermath::Unreadable(error) => vec![text::clean(&error.to_string())],
-    };
-    (what, causes)
-}
-
-/// Returns what speaks against what happened: losses, guards, damage.
-fn causes(judgement: &Judgement) -> Vec<String> {
-    let losses: Vec<&Loss> = judgement.verdict.unannounced().collect();
-    let mut causes: Vec<String> = losses.iter().take(LOSSES_MAX).map(|loss| sentence(loss)).collect();
-    if losses.len() > LOSSES_MAX {
-        causes.push(format!("and {} more losses", losses.len() - LOSSES_MAX));
-    }
-    causes.extend(judgement.broken_guards().map(GuardResult::sentence).map(|text| text::clean(&text)));
-    causes.extend(judgement.damage.iter().map(|finding| text::clean(&finding.message)));
-    causes
-}
-
-/// Builds an error with causes, the first one first.
-fn chain(kind: ErrorKind, message: String, causes: Vec<String>) -> CliError {
-    let error = causes.into_iter().rev().fold(None, |error: Option<CliError>, text| {
-        Some(match error {
-            None => CliError::new(kind, text),
-            Some(error) => error.context(text),
-        })
-    });
-    match error {
-        None => CliError::new(kind, message),
-        Some(error) => error.context(message).kind(kind),
-    }
-}
-
-fn failure(outcome: &Outcome, words: &str) -> CliError {
-    let (what, mut causes) = what_went_wrong(&outcome.end, &outcome.aftermath, words, "");
-    let pre = outcome.pre.id.short();
-    let is_unchanged = matches!(outcome.aftermath, Aftermath::Unchanged);
-    let (now, kind, state) = match outcome.result {
-        _ if is_unchanged => {
-            (format!("the database is unchanged, equal to snapshot {pre}"), ErrorKind::RolledBack, DatabaseState::Unchanged)
-        }
-        OperationResult::RolledBack => {
-            (format!("the database was rolled back to snapshot {pre} and verified"), ErrorKind::RolledBack, DatabaseState::RolledBack)
-        }
-        _ => ("the database was not rolled back".to_owned(), ErrorKind::NotRolledBack, DatabaseState::Changed),
-    };
-    let kind = if outcome.end.is_interrupted && kind == ErrorKind::RolledBack { ErrorKind::Interrupted } else { kind };
-    if let Some(error) = &outcome.rollback_error {
-        causes.push(format!("the rollback failed: {}", dbelay::ops::with_causes(error)));
-    }
-    chain(kind, format!("{what}; {now}"), causes).state(state).hint(hint(outcome, is_unchanged))
-}
-
-fn sentence(loss: &Loss) -> String {
-    let mut text = text::clean(&loss.sentence());
-    if !loss.examples.is_empty() {
-        text.push_str(&format!(" ({})", text::clean(&loss.examples.join("; "))));
-    }
-    text
-}
-
-/// Returns the options that announce the losses; none where there are none.
-fn allowances(verdict: &Verdict) -> Option<String> {
-    let mut allowances: Vec<String> = verdict.unannounced().map(|loss| format!("--allow {}", loss.allowance())).collect();
-    allowances.dedup();
-    (!allowances.is_empty()).then(|| allowances.join(" "))
-}
-
-fn hint(outcome: &Outcome, is_unchanged: bool) -> String {
-    if let Aftermath::Unreadable(_) = &outcome.aftermath
-        && outcome.result != OperationResult::RolledBack
-    {
-        return format!("`dbelay restore {} --to NEW.db` writes the state before it into a new file", outcome.pre.id.short());
-    }
-    if is_unchanged {
-        return "what the command said is above; nothing has to be undone".to_owned();
-    }
-    let allow = match &outcome.aftermath {
-        Aftermath::Changed(judgement) if outcome.end.is_success() => allowances(&judgement.verdict),
-        _ => None,
-    };
-    let allow = allow.map(|allow| format!("; if the loss is intended: `dbelay migrate {allow} -- ...`"));
-    if let (Aftermath::Unreadable(_), OperationResult::RolledBack) = (&outcome.aftermath, outcome.result) {
-        return "it was made anew from the snapshot; programs that had the old file open must be started anew".to_owned();
-    }
-    match outcome.result {
-        OperationResult::RolledBack => format!("`dbelay diff pre failed` shows what it did{}", allow.unwrap_or_default()),
-        _ => {
-            let help = outcome.rollback_error.as_ref().and_then(super::report::help);
-            let first = help.map_or_else(String::new, |help| format!("{help}; then "));
-            format!("{first}`dbelay rollback pre` puts everything back, `dbelay diff pre live` shows what the command did")
-        }
-    }
-}
-
-/// Describes a migration for programs.
-fn document(outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Map<String, Value> {
-    let result = match (&outcome.aftermath, outcome.result) {
-        (Aftermath::Unchanged, _) => "unchanged",
-        (_, OperationResult::Done) => "done",
-        (_, OperationResult::RolledBack) => "rolled_back",
-        _ => "kept",
-    };
-    let seconds = |duration: Duration| duration.as_secs_f64();
-    let after = outcome.after.as_ref().map(|(id, _)| *id);
-    let mut document = Map::new();
-    document.insert("result".to_owned(), json!(result));
-    document.insert("pre".to_owned(), json!(outcome.pre.id));
-    document.insert("command".to_owned(), command_document(&outcome.end));
-    document.insert((if outcome.result == OperationResult::RolledBack { "failed" } else { "post" }).to_owned(), json!(after));
-    document.insert("events".to_owned(), json!(outcome.events));
-    let durations = &outcome.durations;
-    let timings = json!({ "prepare": seconds(durations.prepare), "judge": seconds(durations.judge), "settle": seconds(durations.settle) });
-    document.insert("seconds".to_owned(), timings);
-    document.extend(aftermath_document(&outcome.aftermath));
-    if let Some(rehearsal) = rehearsed {
-        document.insert("rehearsal".to_owned(), rehearsal_document(rehearsal));
-    }
-    document
-}
-
-fn rehearsal_timings(rehearsal: &Rehearsal) -> [(&'static str, Duration); 3] {
-    [
-        ("rehearsal: scratch copy", rehearsal.made_in),
-        ("rehearsal: command", rehearsal.end.duration),
-        ("rehearsal: verdict", rehearsal.judged_in),
-    ]
-}
-
-fn command_document(end: &CommandEnd) -> Value {
-    let (code, signal) = match end.exit {
-        CommandExit::Code(code) => (Some(code), None),
-        CommandExit::Signal(signal) => (None, Some(signal)),
-    };
-    json!({
-        "exit": code, "signal": signal, "interrupted": end.is_interrupted, "timed_out": end.is_timed_out,
-        "seconds": end.duration.as_secs_f64(),
-    })
-}
-
-fn rehearsal_document(rehearsal: &Rehearsal) -> Value {
-    let mut document = aftermath_document(&rehearsal.aftermath);
-    document.insert("fine".to_owned(), json!(rehearsal.is_fine()));
-    document.insert("command".to_owned(), command_document(&rehearsal.end));
-    document.insert("scratch_touched".to_owned(), json!(rehearsal.is_scratch_touched));
-    document.insert("real_untouched".to_owned(), json!(rehearsal.is_real_untouched));
-    let timings = json!({ "make": rehearsal.made_in.as_secs_f64(), "judge": rehearsal.judged_in.as_secs_f64() });
-    document.insert("seconds".to_owned(), timings);
-    Value::Object(document)
-}
-
-/// Describes what a command did, with every field whatever that was.
-fn aftermath_document(aftermath: &Aftermath) -> Map<String, Value> {
-    let mut document = Map::new();
-    let (mut schema, mut tables, mut losses, mut guards) = (json!({ "changes": [], "settings": [] }), Vec::new(), json!([]), json!([]));
-    let (mut moved, mut remarks) = (json!([]), json!([]));
-    if let Aftermath::Changed(judgement) = aftermath {
-        schema = json!({ "changes": judgement.schema.changes, "settings": judgement.schema.settings });
-        tables = judgement.verdict.changes.iter().map(table_document).collect();
-        losses = json!(judgement.verdict.losses);
-        moved = json!(judgement.verdict.moved);
-        remarks = json!(judgement.verdict.remarks);
-        guards = json!(judgement.guards);
-    }
-    document.insert("schema".to_owned(), schema);
-    document.insert("tables".to_owned(), json!(tables));
-    document.insert("losses".to_owned(), losses);
-    document.insert("moved".to_owned(), moved);
-    document.insert("remarks".to_owned(), remarks);
-    document.insert("guards".to_owned(), guards);
-    document
-}
-
-fn table_document(change: &TableChange) -> Value {
-    let columns = text::columns_touched(&change.pair, &change.counts);
-    json!({
-        "table": change.pair.name(), "fate": change.pair.fate(), "added": change.counts.added, "removed": change.counts.removed,
-        "changed": change.counts.changed, "renumbered": change.counts.renumbered, "columns_changed": columns, "ledger": change.is_ledger,
-        "rows_before": change.pair.rows_before, "entries": change.entries,
-    })
 }
