@@ -1,29 +1,37 @@
-//! `dbelay isolate`, hidden: runs a command that sees a scratch database where the real one is. A rehearsal starts it; it becomes the command.
+//! `dbelay isolate`, hidden: runs a command that sees a scratch database where the real one is, or cannot write the real one. A rehearsal
+//! starts it; it becomes the command.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use dbelay::process::namespace::{self, StandIn};
+use dbelay::process::namespace::{self, Overlay, View};
 
 use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
-  dbelay isolate --real /srv/app --stand-in /srv/app/.scratch --file app.db -- make migrate";
+  dbelay isolate --read-only /srv/app/app.db -- make migrate
+  dbelay isolate --folder /srv/app --upper /tmp/s/upper --work /tmp/s/work --hide app.db-wal -- make migrate";
 
-/// Run a command with another folder in place of the database's
+/// Run a command with another view of the database's folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The folder of the real database
+    /// The folder over which a layer is put
+    #[arg(long, requires_all = ["upper", "work"], required_unless_present = "read_only")]
+    pub folder: Option<PathBuf>,
+    /// The layer
     #[arg(long)]
-    pub real: PathBuf,
-    /// The folder that takes its place
+    pub upper: Option<PathBuf>,
+    /// An empty folder beside the layer
     #[arg(long)]
-    pub stand_in: PathBuf,
-    /// The name of the database in both
+    pub work: Option<PathBuf>,
+    /// A name that is not to be seen in the folder; repeatable
     #[arg(long)]
-    pub file: OsString,
+    pub hide: Vec<OsString>,
+    /// A file that must not be written
+    #[arg(long, conflicts_with = "folder")]
+    pub read_only: Option<PathBuf>,
     /// Only find out whether it can be done
     #[arg(long)]
     pub probe: bool,
@@ -34,9 +42,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
-    let Args { real, stand_in, file, .. } = args;
-    let exchange = StandIn { real: real.clone(), stand_in: stand_in.clone(), file: file.clone() };
-    namespace::enter(&exchange, &cx.environment.cwd)?;
+    let view = match (&args.folder, &args.upper, &args.work, &args.read_only) {
+        (Some(folder), Some(upper), Some(work), _) => {
+            View::Overlay(Overlay { folder: folder.clone(), upper: upper.clone(), work: work.clone(), hidden: args.hide.clone() })
+        }
+        (_, _, _, Some(file)) => View::ReadOnly(file.clone()),
+        _ => return Err(CliError::usage("neither a folder nor a file is named")),
+    };
+    namespace::enter(&view, &cx.environment.cwd)?;
     let Some((program, arguments)) = args.command.split_first() else { return Ok(Exit::DONE) };
     let mut command = std::process::Command::new(program);
     command.args(arguments);

@@ -69,7 +69,7 @@ pub struct Args {
     /// The variable from which the command takes its database, for a rehearsal [default: DATABASE_URL, if it names it]
     #[arg(long, value_name = "NAME")]
     pub url_env: Option<String>,
-    /// In a rehearsal, do not put the scratch database at the real one's path: for commands that need sudo, say
+    /// In a rehearsal, give the command no view of its own of the database's folder: for commands that need sudo, say
     #[arg(long)]
     pub no_namespace: bool,
     /// End the command after this time, as a failure: 90s, 10m, 2h
@@ -136,7 +136,7 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         words: String::new(),
         printed: String::new(),
         started: None,
-        is_namespace: false,
+        is_protected: false,
         findings: Vec::new(),
     };
     project.with(|session| {
@@ -193,8 +193,8 @@ struct Migration<'a> {
     printed: String,
     /// What helps where it could not be started.
     started: Option<String>,
-    /// Whether a rehearsal put the scratch database at the real one's path.
-    is_namespace: bool,
+    /// Whether the command could not have changed the real database in its rehearsal.
+    is_protected: bool,
     /// What the rules found in the migration's files.
     findings: Vec<Finding>,
 }

@@ -1,18 +1,16 @@
-//! The stage of a rehearsal: a scratch database beside the real one, and the ways on which a command comes to it.
+//! The stage of a rehearsal: a scratch database, and the ways on which a command comes to it.
 //!
-//! - The command's words: `{db}` and `{url}`.
-//! - The variable that names the database, in the form in which it was given.
-//! - A namespace in which the scratch database stands at the real one's path ([`dbelay::process::namespace`]): for tools that read the path from
-//!   their own configuration, and as a safeguard beside the other two wherever the system has it.
+//! - By name: the command's words `{db}` and `{url}`, and the variable that names the database, in the form in which it was given. The scratch
+//!   database lies in a folder beside the real one then, and the real one can only be read by the command, where the system can do that.
+//! - In place, where neither names it: the command sees a layer over the real database's folder, with the scratch database in it
+//!   ([`dbelay::process::namespace`]). Whatever it writes in that folder is gone afterwards.
 //!
-//! The scratch database lies in a folder of its own, which is locked as long as it is used and removed afterwards. One that a crash left behind is
-//! removed by the next rehearsal.
+//! The scratch folder is locked as long as it is used and removed afterwards. One that a crash left behind is removed by the next rehearsal.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use dbelay::process::namespace;
 use dbelay::process::{self, CommandSpec};
 use dbelay::render::text::number;
 use dbelay::source::{COMMON_VARIABLE, DatabaseUrl};
@@ -20,25 +18,41 @@ use dbelay::source::{COMMON_VARIABLE, DatabaseUrl};
 use super::project::{Database, Project, named_by};
 use super::{CliError, Context, DatabaseState, ErrorKind};
 
-/// What the folders of scratch databases are called, before a number.
+/// What scratch folders are called, before a number.
 const FOLDER: &str = ".dbelay-rehearsal-";
 
-/// The file whose lock says that the folder is in use.
+/// The file whose lock says that a scratch folder is in use.
 const IN_USE: &str = ".dbelay-in-use";
 
-/// A scratch database and the ways to it. Dropped, it is gone.
+/// What SQLite keeps beside a database.
+const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A scratch database and the way to it. Dropped, it is gone.
 pub struct Stage {
     /// The scratch database.
     pub database: Database,
-    /// The variable that names it to the command, and its value.
-    pub variable: Option<(String, String)>,
-    /// Whether a word of the command names it.
-    pub has_placeholder: bool,
-    /// Whether it stands at the real one's path for the command; else why not.
-    pub namespace: Result<(), String>,
+    /// How the command comes to it.
+    way: Way,
+    /// The real database, without symbolic links.
     real: PathBuf,
     folder: PathBuf,
     in_use: Option<File>,
+}
+
+/// How a command comes to a scratch database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// By name.
+    Named {
+        /// The variable that names it, and its value.
+        variable: Option<(String, String)>,
+        /// Whether a word of the command names it.
+        has_placeholder: bool,
+        /// Whether the command can only read the real one.
+        is_guarded: bool,
+    },
+    /// At the real one's path.
+    InPlace,
 }
 
 /// What the words of a command may hold in place of the database.
@@ -111,106 +125,157 @@ pub fn warn_of_other(project: &Project<'_>) -> Result<(), CliError> {
 }
 
 impl Stage {
-    /// Makes room for a scratch database, and finds out how the command can come to it.
+    /// Makes room for a scratch database, and finds out how the command can come to it. `with_namespace` tells whether it may be given a view of
+    /// its own.
     pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>, with_namespace: bool) -> Result<Self, CliError> {
         let cx = project.cx;
         let failed = |text: String| CliError::new(ErrorKind::Failed, text).state(DatabaseState::Unchanged);
         let database = project.database()?;
         let real = database.path.canonicalize().map_err(|error| failed(format!("`{}`: {error}", database.path.display())))?;
-        let variable = variable(project, wanted)?;
         let (Some(parent), Some(file)) = (real.parent(), real.file_name()) else {
             return Err(failed(format!("`{}` is no file in a folder", real.display())));
         };
-        remove_stale(parent);
+        let variable = variable(project, wanted)?;
+        let has_placeholder = command.iter().filter_map(|word| word.to_str()).any(has_placeholder);
         let need: u64 = ["", "-wal"].iter().filter_map(|suffix| size(&real, suffix)).sum();
         // A table that is rebuilt stands there twice for a while.
-        if let Some(room) = dbelay::durable::free_bytes(parent)
-            && room < need.saturating_mul(2)
-        {
-            return Err(failed(format!(
-                "a rehearsal needs about {} bytes beside the database, and {} are free",
-                number(need.saturating_mul(2)),
-                number(room)
-            ))
-            .hint("make room, or migrate without `--rehearse`"));
-        }
-        let folder = parent.join(format!("{FOLDER}{}", cx.environment.pid));
-        let in_use = make(&folder).map_err(|error| {
-            failed(format!("the scratch database cannot be made in `{}`: {error}", parent.display()))
-                .hint("a rehearsal needs a folder that can be written")
-        })?;
-        let mut stage = Self {
-            database: database.at(folder.join(file)),
-            variable: None,
-            has_placeholder: command.iter().filter_map(|word| word.to_str()).any(has_placeholder),
-            namespace: Ok(()),
-            real: real.clone(),
-            folder,
-            in_use: Some(in_use),
+        let need = need.saturating_mul(2);
+        let stage = |folder: &Path, way: Way| -> Result<Self, String> {
+            remove_stale(folder);
+            if let Some(room) = dbelay::durable::free_bytes(folder)
+                && room < need
+            {
+                return Err(format!("about {} bytes are needed, and {} are free in `{}`", number(need), number(room), folder.display()));
+            }
+            let folder = folder.join(format!("{FOLDER}{}", cx.environment.pid));
+            let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
+            let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
+            let mut stage = Self { database: database.at(place.join(file)), way, real: real.clone(), folder, in_use: Some(in_use) };
+            if stage.way == Way::InPlace {
+                stage.layer(parent).map_err(|error| format!("the layer cannot be made: {error}"))?;
+            }
+            let probed = if with_namespace { stage.probe(cx) } else { Err("`--no-namespace` was given".to_owned()) };
+            match &mut stage.way {
+                Way::Named { is_guarded, .. } => *is_guarded = probed.is_ok(),
+                Way::InPlace => probed?,
+            }
+            Ok(stage)
         };
-        stage.variable = variable.and_then(|(name, url)| Some((name, url.at_path(&stage.database.path)?)));
-        stage.namespace = if with_namespace { stage.probe(cx) } else { Err("`--no-namespace` was given".to_owned()) };
-        if let Err(why) = &stage.namespace
-            && stage.variable.is_none()
-            && !stage.has_placeholder
-        {
-            let message = "the command cannot be rehearsed: nothing would lead it to the scratch database, so it would run on the real one";
-            return Err(failed(why.clone()).context(message).kind(ErrorKind::Failed).state(DatabaseState::Unchanged).hint(
-                "name the database in the command as `{db}` or `{url}`, or name the variable from which it takes it: `--url-env NAME`",
-            ));
+        if variable.is_some() || has_placeholder {
+            let way = Way::Named { variable: None, has_placeholder, is_guarded: false };
+            let mut stage = stage(parent, way).map_err(|why| {
+                failed(format!("there is no place for the scratch database: {why}")).hint("make room, or migrate without `--rehearse`")
+            })?;
+            let named = variable.and_then(|(name, url)| Some((name, url.at_path(&stage.database.path)?)));
+            if let Way::Named { variable, .. } = &mut stage.way {
+                *variable = named;
+            }
+            return Ok(stage);
         }
-        Ok(stage)
+        let mut why = Vec::new();
+        // A layer over a folder cannot lie in it.
+        let temporary = cx.environment.var("TMPDIR").unwrap_or("/tmp");
+        let places = [Some(Path::new(temporary)), parent.parent(), Some(Path::new("/var/tmp")), Some(Path::new("/dev/shm"))];
+        for place in places.into_iter().flatten().filter_map(|place| place.canonicalize().ok()) {
+            if place.starts_with(parent) {
+                continue;
+            }
+            match stage(&place, Way::InPlace) {
+                Ok(stage) => return Ok(stage),
+                Err(reason) => why.push(reason),
+            }
+            if !with_namespace {
+                break;
+            }
+        }
+        let message = "the command cannot be rehearsed: nothing would lead it to the scratch database, so it would run on the real one";
+        let why = why.into_iter().next().unwrap_or_else(|| "there is no place for a layer over its folder".to_owned());
+        Err(failed(why)
+            .context(message)
+            .kind(ErrorKind::Failed)
+            .state(DatabaseState::Unchanged)
+            .hint("name the database in the command as `{db}` or `{url}`, or name the variable from which it takes it: `--url-env NAME`"))
     }
 
-    /// Finds out whether this system can put the scratch database in the real one's place.
+    /// Makes the folders of a layer. The folder that the command sees has the permissions of the layer's.
+    fn layer(&self, real: &Path) -> std::io::Result<()> {
+        let upper = self.folder.join("upper");
+        std::fs::create_dir(&upper)?;
+        std::fs::set_permissions(&upper, real.metadata()?.permissions())?;
+        std::fs::create_dir(self.folder.join("work"))
+    }
+
+    /// Tells whether the command cannot have changed the real database.
+    pub fn is_protected(&self) -> bool {
+        matches!(self.way, Way::InPlace | Way::Named { is_guarded: true, .. })
+    }
+
+    /// Finds out whether this system can give a process such a view.
     fn probe(&self, cx: &Context) -> Result<(), String> {
         if !cfg!(target_os = "linux") {
             return Err("this system has no mount namespaces".to_owned());
         }
-        let mut command = self.isolated(cx, &[]);
-        command.insert(command.len() - 1, "--probe".into());
-        command.pop();
+        let mut command = self.isolated(cx);
+        command.push("--probe".into());
         let spec = CommandSpec { command, ..spec(cx, Vec::new()) };
         let outcome = process::run(&spec, &mut |_| {}, &mut |_, _| {}).map_err(|error| error.to_string())?;
         if outcome.exit.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&outcome.stderr_tail).trim().replace('\n', " ");
+        let said = String::from_utf8_lossy(&outcome.stderr_tail).split_whitespace().collect::<Vec<_>>().join(" ");
         Err(said.strip_prefix("error: ").unwrap_or(&said).to_owned())
     }
 
-    /// Returns the command line under which a command sees the scratch database in the real one's place.
-    fn isolated(&self, cx: &Context, command: &[OsString]) -> Vec<OsString> {
+    /// Returns the beginning of the command line under which a command has its view.
+    fn isolated(&self, cx: &Context) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![cx.environment.program.clone().into(), "isolate".into()];
-        let parent = self.real.parent().unwrap_or(Path::new("/"));
-        words.extend(["--real".into(), parent.as_os_str().to_owned(), "--stand-in".into(), self.folder.as_os_str().to_owned()]);
-        words.extend(["--file".into(), self.real.file_name().unwrap_or(OsStr::new("")).to_owned(), "--".into()]);
-        words.extend(command.iter().cloned());
+        match (&self.way, self.real.parent(), self.real.file_name()) {
+            (Way::InPlace, Some(parent), Some(file)) => {
+                words.extend(["--folder".into(), parent.as_os_str().to_owned()]);
+                words.extend(["--upper".into(), self.folder.join("upper").into(), "--work".into(), self.folder.join("work").into()]);
+                for suffix in JOURNALS {
+                    let mut name = file.to_owned();
+                    name.push(suffix);
+                    words.extend(["--hide".into(), name]);
+                }
+            }
+            _ => words.extend(["--read-only".into(), self.real.as_os_str().to_owned()]),
+        }
         words
     }
 
     /// Says how the command that is rehearsed is to be run.
     pub fn spec(&self, project: &Project<'_>, command: &[OsString]) -> CommandSpec {
         let cx = project.cx;
-        let command = Words::of(&self.database, project.url.as_ref()).fill(command);
-        let command = if self.namespace.is_ok() { self.isolated(cx, &command) } else { command };
-        let env = self.variable.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        CommandSpec { env, ..spec(cx, command) }
+        let mut env = Vec::new();
+        let mut words = command.to_vec();
+        if let Way::Named { variable, .. } = &self.way {
+            env.extend(variable.iter().map(|(name, value)| (name.into(), value.into())));
+            words = Words::of(&self.database, project.url.as_ref()).fill(command);
+        }
+        if self.is_protected() {
+            let mut isolated = self.isolated(cx);
+            isolated.push("--".into());
+            isolated.append(&mut words);
+            words = isolated;
+        }
+        CommandSpec { env, ..spec(cx, words) }
     }
 
     /// Says in words how the command comes to the scratch database.
     pub fn ways(&self) -> String {
+        let Way::Named { variable, has_placeholder, is_guarded } = &self.way else {
+            return "at the real one's path; whatever it writes in that folder is gone afterwards".to_owned();
+        };
         let mut ways = Vec::new();
-        if self.has_placeholder {
+        if *has_placeholder {
             ways.push("by the words of the command".to_owned());
         }
-        if let Some((name, _)) = &self.variable {
+        if let Some((name, _)) = variable {
             ways.push(format!("by the variable `{name}`"));
         }
-        if self.namespace.is_ok() {
-            ways.push("at the real one's path, which only the command sees so".to_owned());
-        }
-        ways.join(", and ")
+        let guard = if *is_guarded { "; it can only read the real one" } else { "" };
+        format!("{}{guard}", ways.join(", and "))
     }
 }
 
@@ -251,12 +316,19 @@ fn make(folder: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Removes a scratch folder. What is mounted in it is somebody's real file, so that it stays where anything is.
+/// Removes a scratch folder. Symbolic links in it are not followed.
 fn remove(folder: &Path) {
-    if folder.is_dir() && !namespace::has_mounts(folder) {
-        // What stays is removed by the next rehearsal.
-        let _ = std::fs::remove_dir_all(folder);
+    // The system keeps a folder there that nobody may read.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let inner = folder.join("work/work");
+        if inner.is_dir() {
+            let _ = std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o700));
+        }
     }
+    // What stays is removed by the next rehearsal.
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// Removes the scratch folders of rehearsals that are no more.

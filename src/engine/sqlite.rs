@@ -79,6 +79,7 @@ impl Sqlite {
     pub fn open(path: &Path, options: &Options) -> Result<Self, EngineError> {
         check_file(path)?;
         let site = Site::new(path, options);
+        let has_log = has_log(path);
         let open = |flags| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let (connection, is_read_only) = match open(OpenFlags::SQLITE_OPEN_READ_WRITE) {
             Ok(connection) => {
@@ -89,9 +90,11 @@ impl Sqlite {
         };
         let sqlite = Self { connection, site, is_read_only };
         let looked = match sqlite.look() {
-            Err(error) if is_read_only && is_cannot_open(&error) && !has_log(path) => return Self::open_unchanging(path, options),
+            Err(error) if is_read_only && is_cannot_open(&error) && !has_log => return Self::open_unchanging(path, options),
             looked => looked,
         };
+        // Who only reads does not carry a write-ahead log over into the file when he closes it: the files stay what they are.
+        sqlite.leave_log(has_log)?;
         match looked.map_err(|error| sqlite.site.explain(error, "opening the database")) {
             Ok(()) => sqlite.set_up(),
             Err(EngineError::NotADatabase { .. }) => {
@@ -169,8 +172,6 @@ impl Engine for Sqlite {
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError> {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
         self.site.check_file()?;
-        // Who only reads does not carry a write-ahead log over into the file when he closes it: the files stay what they are.
-        self.leave_log(true)?;
         self.statement("BEGIN", "beginning to read")?;
         Ok(Box::new(self.state()?))
     }

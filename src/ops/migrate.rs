@@ -257,6 +257,11 @@ impl Prepared {
         }))
     }
 
+    /// Returns which file it was then.
+    pub fn look(&self) -> Option<&FileLook> {
+        self.look.as_ref()
+    }
+
     /// Returns how the database kept its journal then.
     pub fn journal_mode(&self) -> Option<&str> {
         self.journal_mode.as_deref()

@@ -57,6 +57,10 @@ pub fn rehearse(
         if prepared.journal_mode() == Some("wal") {
             engine.set_journal_mode("wal")?;
         }
+        if let Some(look) = prepared.look() {
+            // A scratch file with other permissions is still the command's to use.
+            let _ = scratch.place.protect(look);
+        }
     }
     let made_in = session.since(begun);
     let end = run().map_err(|source| OpError::Command { command: options.command.join(" "), source })?;

@@ -18,7 +18,7 @@ const CASCADE: &str = "
 CREATE TABLE new_users(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 INSERT INTO new_users SELECT * FROM users; DROP TABLE users; ALTER TABLE new_users RENAME TO users";
 
-/// The database's files and their bytes; and nothing else of the project that begins so.
+/// The database's files and their bytes, but for the index of the log, which belongs to whoever reads.
 fn bytes(sandbox: &Sandbox) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(sandbox.path(""))
         .unwrap()
@@ -153,7 +153,7 @@ fn a_tool_that_reads_its_own_configuration_meets_the_scratch_database_at_the_rea
     let sandbox = Sandbox::with(POSTS);
     sandbox.dbelay(&["snapshot"]).exits(0);
     let before = bytes(&sandbox);
-    // The path is nowhere but in the script; it reads and writes other files of the project, too.
+    // The path is nowhere but in the script; it reads and writes other files of the folder, too.
     std::fs::write(sandbox.path("own.sql"), GOOD).unwrap();
     let path = sandbox.db().display().to_string();
     let script = format!(
@@ -165,8 +165,75 @@ fn a_tool_that_reads_its_own_configuration_meets_the_scratch_database_at_the_rea
     let arguments = ["migrate", "--rehearse-only", "--", "sh", "-c", &script, env!("CARGO_BIN_EXE_dbelay")];
     sandbox.dbelay(&arguments).exits(0).says(&["at the real one's path", "users  2 changed", "the real database was not touched"]);
     assert!(bytes(&sandbox) == before && !has_leftovers(&sandbox));
-    assert_eq!(std::fs::read_to_string(sandbox.path("up.sql")).unwrap(), "seen\n", "other files are the real ones");
+    assert_eq!(std::fs::read_to_string(sandbox.path("up.sql")).unwrap(), "not yet", "what the command writes in the folder is gone");
     sandbox.dbelay(&["diff", "HEAD", "live", "--exit-code"]).exits(0);
+}
+
+/// A neighbour's journal that is torn from its database is damage.
+#[test]
+fn a_database_beside_the_real_one_is_not_touched_by_a_rehearsal_that_is_killed() {
+    if !has_namespaces() {
+        println!("skipped: this system gives no namespaces");
+        return;
+    }
+    for mode in ["delete", "wal"] {
+        let sandbox = Sandbox::with(POSTS);
+        let other = rusqlite::Connection::open(sandbox.path("other.db")).unwrap();
+        other.execute_batch(&format!("PRAGMA journal_mode={mode}; CREATE TABLE t(x); INSERT INTO t VALUES('kept')")).unwrap();
+        drop(other);
+        let before = std::fs::read(sandbox.path("other.db")).unwrap();
+        std::fs::write(sandbox.path("own.sql"), "UPDATE t SET x = 'half'; CREATE TABLE u(x)").unwrap();
+        let script = "rm own.txt && \"$0\" --db other.db demo-apply own.sql && kill -9 $$";
+        std::fs::write(sandbox.path("own.txt"), "mine").unwrap();
+        let run = sandbox.dbelay(&["migrate", "--rehearse-only", "--", "sh", "-c", script, env!("CARGO_BIN_EXE_dbelay")]);
+        run.exits(4).says(&["killed by SIGKILL"]);
+        assert!(std::fs::read(sandbox.path("other.db")).unwrap() == before);
+        assert!(!sandbox.path("other.db-wal").exists() && !sandbox.path("other.db-journal").exists());
+        assert_eq!(std::fs::read_to_string(sandbox.path("own.txt")).unwrap(), "mine");
+    }
+}
+
+#[test]
+fn where_a_name_leads_to_the_scratch_database_the_real_one_can_only_be_read() {
+    if !has_namespaces() {
+        println!("skipped: this system gives no namespaces");
+        return;
+    }
+    let sandbox = Sandbox::with(POSTS);
+    let before = bytes(&sandbox);
+    let path = sandbox.db().display().to_string();
+    let script = format!(": {{db}}; exec \"$0\" --db '{path}' demo-apply up.sql");
+    std::fs::write(sandbox.path("up.sql"), GOOD).unwrap();
+    let arguments = ["migrate", "--rehearse-only", "--", "sh", "-c", &script, env!("CARGO_BIN_EXE_dbelay")];
+    sandbox.dbelay(&arguments).exits(4).says(&["it can only read the real one", "readonly"]);
+    assert!(bytes(&sandbox) == before);
+}
+
+#[test]
+fn a_rehearsal_ends_in_time() {
+    let sandbox = Sandbox::with(POSTS);
+    assert!(Command::new("mkfifo").arg(sandbox.path("never")).status().unwrap().success());
+    let arguments = ["migrate", "--rehearse-only", "--timeout", "300ms", "--", "sh", "-c", ": {db}; exec cat never"];
+    sandbox.dbelay(&arguments).exits(4).says(&["took too long"]);
+}
+
+#[test]
+fn a_log_that_nobody_has_open_is_left_as_it_is() {
+    let sandbox = Sandbox::with(POSTS);
+    let writer = sandbox.connect();
+    writer.execute_batch("PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0; INSERT INTO posts VALUES(9,1,'in the log')").unwrap();
+    for suffix in ["", "-wal"] {
+        std::fs::copy(sandbox.path(&format!("app.db{suffix}")), sandbox.path(&format!("crashed.db{suffix}"))).unwrap();
+    }
+    drop(writer);
+    for suffix in ["", "-wal"] {
+        std::fs::rename(sandbox.path(&format!("crashed.db{suffix}")), sandbox.path(&format!("app.db{suffix}"))).unwrap();
+    }
+    let before = bytes(&sandbox);
+    sandbox.dbelay(&["migrate", "--rehearse-only", "--", "sh", "-c", ": {db}"]).exits(0);
+    sandbox.dbelay(&["diff", "HEAD", "live", "--exit-code"]).exits(0);
+    assert!(bytes(&sandbox) == before);
+    assert_eq!(sandbox.number("SELECT count(*) FROM posts"), 4);
 }
 
 #[test]

@@ -47,7 +47,11 @@ impl Migration<'_> {
         let command = self.args.command.clone();
         let stage = Stage::set(self.project, &command, self.args.url_env.as_deref(), !self.args.no_namespace)?;
         output.say(format_args!("{HEADING}rehearsal{HEADING:#}: the command meets a scratch database {}", stage.ways()));
-        let spec = CommandSpec { foreground: self.cx.environment.stdin_terminal, ..stage.spec(self.project, &command) };
+        let spec = CommandSpec {
+            foreground: self.cx.environment.stdin_terminal,
+            timeout: self.args.timeout,
+            ..stage.spec(self.project, &command)
+        };
         let options = self.options.clone();
         let rehearsal = self.project.with_database(&stage.database, |scratch| {
             let run = &mut || self.execute(&spec, &mut |_| {});
@@ -55,20 +59,20 @@ impl Migration<'_> {
                 CliError::from(error).context("the rehearsal failed; the database is unchanged").state(DatabaseState::Unchanged)
             })
         });
-        self.is_namespace = stage.namespace.is_ok();
+        self.is_protected = stage.is_protected();
         drop(stage);
         rehearsal
     }
 
     /// Tells what happened in a rehearsal, and fails where it did not go well.
     fn judge(&self, prepared: &Prepared, rehearsal: &Rehearsal) -> Result<(), CliError> {
-        let (output, is_namespace) = (&self.cx.output, self.is_namespace);
+        let (output, is_protected) = (&self.cx.output, self.is_protected);
         output.say(format_args!("{DIM}command: {}{DIM:#}", self.words));
         if let Aftermath::Changed(judgement) = &rehearsal.aftermath {
             summary(self.cx, judgement)?;
         }
         if !rehearsal.is_real_untouched {
-            if !is_namespace || !rehearsal.is_scratch_touched {
+            if !is_protected || !rehearsal.is_scratch_touched {
                 return Err(CliError::new(
                     ErrorKind::NotRolledBack,
                     "the rehearsal could not be isolated: the real database was changed while it ran, by the command or by another program",
@@ -84,7 +88,7 @@ impl Migration<'_> {
         if !rehearsal.is_fine() && (rehearsal.is_scratch_touched || !rehearsal.end.is_success()) {
             return Err(self.rehearsal_failure(rehearsal));
         }
-        if !rehearsal.is_scratch_touched && !is_namespace {
+        if !rehearsal.is_scratch_touched && !is_protected {
             return Err(CliError::new(
                 ErrorKind::Failed,
                 "the command changed nothing in the rehearsal, so that nothing shows that it met the scratch database",
