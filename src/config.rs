@@ -214,6 +214,8 @@ fn assertions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Assertio
             format!("two assertions are called `{name}`")
         } else if sql.trim().is_empty() {
             format!("the assertion `{name}` has no SQL")
+        } else if [at_least, at_most].into_iter().flatten().any(|bound| !bound.is_finite()) {
+            format!("a bound of the assertion `{name}` is no finite number")
         } else if bounds != 1 {
             format!("the assertion `{name}` needs one of `equals`, `at-least` (with or without `at-most`), and `unchanged = true`")
         } else {

@@ -85,6 +85,13 @@ pub enum EngineError {
     Input(#[source] BoxError),
 }
 
+impl EngineError {
+    /// Tells whether there is no database that could be read: it is gone, or what stands there is none, or no sound one.
+    pub fn is_no_database(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::NotADatabase { .. } | Self::Damaged(_))
+    }
+}
+
 /// Something wrong in a database, found by the engine's own checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

@@ -37,14 +37,14 @@ pub trait Place: Sync {
     /// Tells which file it is; none where there is none, or this system does not say.
     fn look(&self) -> Option<FileLook>;
 
-    /// Gives what stands there, and what the engine keeps beside it, other names. For what is no database any more. Returns the file's new
-    /// name, if there was a file.
+    /// Gives what stands there, and what the engine keeps beside it, other names, and leaves an empty file that only its owner can read. For
+    /// what is no database any more. Returns the file's new name, if there was a file.
     ///
     /// # Errors
     /// The system's; the file is where it was then.
     fn set_aside(&self) -> std::io::Result<Option<std::path::PathBuf>>;
 
-    /// Gives the file its permissions.
+    /// Gives the file its permissions, and its owner where that may be done.
     ///
     /// # Errors
     /// The system's.
@@ -58,6 +58,8 @@ pub struct FileLook {
     pub id: (u64, u64),
     /// Permissions.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
 }
 
 /// What every verb works with.

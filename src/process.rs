@@ -210,7 +210,7 @@ pub fn run(spec: &CommandSpec, started: &mut dyn FnMut(ProcessId), sink: &mut dy
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(source) => {
-            watch.end();
+            watch.end(false);
             return Err(spawn_error(&name, source));
         }
     };
@@ -243,7 +243,7 @@ pub fn run(spec: &CommandSpec, started: &mut dyn FnMut(ProcessId), sink: &mut dy
     let deadline = spec.timeout.and_then(|timeout| begin.checked_add(timeout));
     let (status, ended, timed_out) = until_exit(&inbox, &mut open, deadline, &watch, &mut take);
     drain(&inbox, open, Instant::now() + Duration::from_millis(DRAIN_MS_MAX), &mut take);
-    let heard = watch.end();
+    let heard = watch.end(timed_out);
     let status = status.map_err(|source| CommandError::Lost { program: name, source })?;
     let [stdout, stderr] = tails;
     Ok(Outcome {
@@ -273,6 +273,10 @@ fn until_exit(
             Some(deadline) => inbox.recv_deadline(deadline),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        // What ended in time did, however late we hear of it.
+        if let Ok(Event::Exited(status, at)) = event {
+            return (status, at, timed_out);
+        }
         // A command that prints without a pause must not hide from its deadline.
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             watch.stop(if timed_out { platform::Stop::Kill } else { platform::Stop::Ask });
@@ -282,8 +286,7 @@ fn until_exit(
         match event {
             Ok(Event::Chunk(stream, bytes)) => take(stream, &bytes),
             Ok(Event::End) => *open -= 1,
-            Ok(Event::Exited(status, at)) => return (status, at, timed_out),
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Event::Exited(..)) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return (Err(io::Error::other("the waiting thread is gone")), Instant::now(), timed_out);
             }
@@ -436,13 +439,13 @@ mod platform {
 
     use rustix::io::Errno;
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid};
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
     use signal_hook::iterator::{Handle, Signals};
 
     use std::time::{Duration, Instant};
 
     pub(super) use super::Stop;
-    use super::{Heard, STRAGGLER_MS};
+    use super::{Heard, ProcessId, STRAGGLER_MS};
 
     /// Whether a signal has its default effect on us, and how many want that it has not.
     struct Held {
@@ -525,6 +528,8 @@ mod platform {
         target: Mutex<Target>,
         /// Its process group; outlives it in its stragglers.
         group: Mutex<Option<Pid>>,
+        /// What the command had started when it was asked to end, on a terminal.
+        family: Mutex<Vec<ProcessId>>,
         foreground: bool,
         interrupted: AtomicBool,
         wanted_terminal: AtomicBool,
@@ -581,6 +586,7 @@ mod platform {
             let shared = Arc::new(Shared {
                 target: Mutex::new(Target::Starting(Vec::new())),
                 group: Mutex::new(None),
+                family: Mutex::new(Vec::new()),
                 foreground,
                 interrupted: AtomicBool::new(false),
                 wanted_terminal: AtomicBool::new(false),
@@ -614,15 +620,28 @@ mod platform {
             if let Target::Running(pid) = *target {
                 let signal = match how {
                     Stop::Ask => SIGTERM,
-                    Stop::Kill => signal_hook::consts::SIGKILL,
+                    Stop::Kill => SIGKILL,
                 };
+                // In a group of its own all of it hears; on a terminal, where it is in ours, each process that it started has to be told.
+                if self.shared.foreground {
+                    let family = family(pid);
+                    family.iter().for_each(|member| end_process(member, signal));
+                    locked(&self.shared.family).extend(family);
+                }
                 self.shared.send(pid, signal);
             }
         }
 
         /// Stops to listen, and tells what was heard.
-        pub(super) fn end(self) -> Heard {
+        /// What a command that took too long left behind is killed: it must not write after that.
+        pub(super) fn end(self, timed_out: bool) -> Heard {
             self.handle.close();
+            if timed_out {
+                if let Some(group) = *locked(&self.shared.group) {
+                    let _ = kill_process_group(group, Signal::KILL);
+                }
+                locked(&self.shared.family).iter().for_each(|member| end_process(member, SIGKILL));
+            }
             // The listener ends with its iterator; it cannot have panicked in a way that matters now.
             let _ = self.listener.join();
             drop(self.hold);
@@ -633,6 +652,34 @@ mod platform {
                 stragglers: group.is_some_and(|group| outlives(group, Instant::now() + Duration::from_millis(STRAGGLER_MS))),
             }
         }
+    }
+
+    /// Ends a process that was seen, if it is still that one.
+    fn end_process(process: &ProcessId, signal: i32) {
+        let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+        if let (Some(pid), Some(signal), true) = (pid, Signal::from_named_raw(signal), process.is_running()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Finds what a process started, and what that started; nothing where there is no `/proc`.
+    fn family(root: Pid) -> Vec<ProcessId> {
+        let parent_of = |pid: u32| -> Option<u32> {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // After the name, in parentheses, come the state and the parent (proc(5)).
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+        };
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all: Vec<(u32, u32)> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
+        let mut found: Vec<u32> = u32::try_from(root.as_raw_nonzero().get()).into_iter().collect();
+        let mut at = 0;
+        while let Some(&parent) = found.get(at) {
+            let children: Vec<u32> = all.iter().filter(|(pid, of)| *of == parent && !found.contains(pid)).map(|(pid, _)| *pid).collect();
+            found.extend(children);
+            at += 1;
+        }
+        found.into_iter().skip(1).map(ProcessId::of).collect()
     }
 
     /// Tells whether something of a process group still runs at a time, or until then nothing does.
@@ -723,7 +770,7 @@ mod platform {
             }
         }
 
-        pub(super) fn end(self) -> Heard {
+        pub(super) fn end(self, _timed_out: bool) -> Heard {
             Heard { interrupted: false, wanted_terminal: false, stragglers: false }
         }
     }
@@ -825,6 +872,15 @@ mod tests {
     fn a_command_that_prints_without_a_pause_does_not_outlive_its_time() {
         let (outcome, ..) = run_all(&CommandSpec { timeout: Some(Duration::from_millis(200)), ..sh("exec yes") });
         assert_eq!((outcome.exit, outcome.timed_out), (ExitKind::Signal(15), true));
+    }
+
+    #[test]
+    fn what_a_command_that_ran_too_long_started_ends_with_it() {
+        let script = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & wait";
+        let (outcome, stdout, _) = run_all(&CommandSpec { timeout: Some(Duration::from_millis(300)), ..sh(script) });
+        assert!(outcome.timed_out);
+        let inner = ProcessId::of(stdout.trim().parse().expect("the pid that the inner shell printed"));
+        assert!(!inner.is_running());
     }
 
     #[test]

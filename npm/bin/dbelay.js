@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs the binary of this platform, and ends as it ends. Looked for in this order: the file that DBELAY_BINARY names, vendor/ of this package
-// (build.sh puts it there), the package @dbelay/PLATFORM-ARCH that npm installed beside this one. Nothing is ever downloaded.
+// Runs the binary of this platform, and ends as it ends: the file that DBELAY_BINARY names, else that which build.sh put into vendor/ of this
+// package. Nothing is ever downloaded.
 "use strict";
 
 const { spawn } = require("node:child_process");
@@ -15,12 +15,7 @@ function find() {
   const named = process.env.DBELAY_BINARY;
   if (named) return named;
   const vendored = path.join(__dirname, "..", "vendor", platform, file);
-  if (fs.existsSync(vendored)) return vendored;
-  try {
-    return require.resolve(`@dbelay/${platform}/${file}`);
-  } catch {
-    return null;
-  }
+  return fs.existsSync(vendored) ? vendored : null;
 }
 
 function fail(message, hint) {
@@ -32,7 +27,7 @@ const binary = find();
 if (!binary) {
   fail(
     `this package brings no dbelay for ${platform}`,
-    "if npm was told to omit optional packages, install without that; or build dbelay with `cargo install` and name it in DBELAY_BINARY",
+    "run `build.sh` of the package's source on this platform; or build dbelay with `cargo install` and name it in DBELAY_BINARY",
   );
 }
 

@@ -330,10 +330,16 @@ fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()>
 pub fn before_migration(project: &Project<'_>, session: &Session<'_>, allow: &[String]) -> Result<Vec<Finding>, CliError> {
     let cx = project.cx;
     let config = project.config.as_ref();
-    let files = files(cx, config)?;
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
+    let files = match files(cx, config) {
+        Ok(files) if files.is_empty() => return Ok(Vec::new()),
+        Ok(files) => files,
+        // Advice that cannot be given stops nothing, unless it is to stop what it speaks against.
+        Err(error) if config.is_none_or(|config| config.check.on_findings == OnFindings::Tell) => {
+            cx.output.warn(format_args!("the migrations' files were not checked: {:#}", error.error));
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error.state(DatabaseState::Unchanged)),
+    };
     let checked = checks::rules(&mut *(session.open)()?, &files, &options(config, allow))?;
     tell(cx, &Checked { is_guessed: checked.is_guessed && !checked.report.findings.is_empty(), ..checked.clone() });
     for finding in &checked.report.findings {

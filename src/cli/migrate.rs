@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{DIM, GOOD, WARNING};
 use super::project::{self, Need, Project};
-use super::rehearse::{Words, warn_of_other};
+use super::rehearse::{Words, unset_variable, warn_of_other};
 use super::snapshot::holds;
 use super::{CliError, Context, DatabaseState, ErrorKind, Exit, page, terminal, time};
 
@@ -61,22 +61,25 @@ pub struct Args {
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
     /// Run the command on a scratch copy first, and on the database only if that went well
+    ///
+    /// The command comes to the copy by `{db}` or `{url}` in its words, or by the variable of `--url-env`. Where neither names it, it sees a layer
+    /// over the database's folder (Linux): what it writes in that folder is gone afterwards.
     #[arg(long)]
     pub rehearse: bool,
     /// Run the command on a scratch copy, and not on the database
     #[arg(long, conflicts_with = "rehearse")]
     pub rehearse_only: bool,
-    /// The variable from which the command takes its database, for a rehearsal [default: DATABASE_URL, if it names it]
+    /// The variable from which the command takes its database [default: `url-env` under [migrate], else DATABASE_URL if it names it]
     #[arg(long, value_name = "NAME")]
     pub url_env: Option<String>,
     /// In a rehearsal, give the command no view of its own of the database's folder: for commands that need sudo, say
     #[arg(long)]
     pub no_namespace: bool,
     /// End the command after this time, as a failure: 90s, 10m, 2h
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "accept")]
     pub timeout: Option<Duration>,
     /// Write what happened as a page for a browser
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", conflicts_with = "accept")]
     pub report: Option<PathBuf>,
     /// Take up a migration that was interrupted: run its command again, or the one that is given
     #[arg(long, conflicts_with_all = ["accept", "rehearse", "rehearse_only"])]
@@ -120,6 +123,9 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         return Err(CliError::usage("nobody can be asked whether the migration is to run after its rehearsal")
             .hint("`--rehearse --yes` goes on if the rehearsal went well, `--rehearse-only` never does"));
     }
+    if let Some(report) = &args.report {
+        refuse_report(&project, &cx.environment.cwd.join(report))?;
+    }
     let _lock = project.lock("migrate")?;
     let config = project.config.as_ref();
     let mut allow = args.allow.clone();
@@ -153,6 +159,19 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     })
 }
 
+/// Refuses to write a report over the database or into the store.
+fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), CliError> {
+    let is_same = |a: &std::path::Path, b: &std::path::Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    let folder = report.parent().and_then(|folder| folder.canonicalize().ok());
+    let store = project.store.dir().canonicalize().ok();
+    let is_in_store = store.zip(folder).is_some_and(|(store, folder)| folder.starts_with(store));
+    if is_in_store || is_same(report, &project.database()?.path) {
+        return Err(CliError::usage(format_args!("the report cannot be written to `{}`", report.display()))
+            .hint("name a file of its own: `--report report.html`"));
+    }
+    Ok(())
+}
+
 fn dry_run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let command: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let where_to = if args.rehearse_only { " on a scratch copy" } else { "" };
@@ -166,6 +185,9 @@ fn dry_run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
 /// Keeps what an interrupted migration did.
 fn accept(project: &Project<'_>, session: &Session<'_>, begin: &Indexed) -> Result<Exit, CliError> {
     let (_, _, entry) = begin;
+    if entry.kind != OperationKind::Migrate {
+        return Err(project.left_open(begin));
+    }
     let label = capture::Label { kind: SnapshotKind::Post, message: Some("accepted".to_owned()), command: entry.command.clone() };
     let taken = capture::take(session, label)?;
     journal::settle(session, begin, OperationResult::Kept, Some(taken.id))?;
@@ -256,6 +278,8 @@ impl Migration<'_> {
         resumed: Option<u64>,
         rehearsed: Option<Rehearsal>,
     ) -> Result<Exit, CliError> {
+        // What a rehearsal left of these is not the real run's.
+        (self.words, self.printed, self.started) = Default::default();
         let options = self.options.clone();
         let outcome = match migrate::carry_out(session, &options, prepared, resumed, self) {
             Ok(outcome) => outcome,
@@ -299,6 +323,7 @@ impl Migration<'_> {
                 timings,
                 output: &self.printed,
                 findings: &self.findings,
+                is_rehearsal: false,
             },
             &result,
         );
@@ -376,6 +401,11 @@ impl Migration<'_> {
                 ));
             }
         }
+        for name in self.options.guards.unchanged.iter().chain(self.options.guards.tables.keys()) {
+            if !pre.state.schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name)) {
+                output.warn(format_args!("`[guards]` names a table `{}`, and there is none", text::clean(name)));
+            }
+        }
         for finding in &prepared.findings {
             output.warn(format_args!("before the migration: {}", text::clean(&finding.message)));
         }
@@ -386,12 +416,23 @@ impl Migration<'_> {
 
     fn execute(&mut self, spec: &CommandSpec, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd> {
         let output = &self.cx.output;
-        let outcome = process::run(spec, started, &mut |stream, bytes| output.pass(stream, bytes)).map_err(|error| {
-            if let process::CommandError::NotFound(name) = &error {
-                self.started = Some(format!("is `{name}` in PATH? a line for a shell needs one: `dbelay migrate -- sh -c '...'`"));
+        let begun = self.cx.now();
+        let outcome = match process::run(spec, started, &mut |stream, bytes| output.pass(stream, bytes)) {
+            Ok(outcome) => outcome,
+            Err(error @ process::CommandError::Lost { .. }) => {
+                // It ran; that nobody can say how it ended is as good as a failure.
+                output.warn(&error);
+                self.words = "its exit code is not known".to_owned();
+                let duration = (self.cx.now() - begun).to_std().unwrap_or_default();
+                return Ok(CommandEnd { exit: CommandExit::Unknown, duration, is_interrupted: false, is_timed_out: false });
             }
-            std::io::Error::other(error)
-        })?;
+            Err(error) => {
+                if let process::CommandError::NotFound(name) = &error {
+                    self.started = Some(format!("is `{name}` in PATH? a line for a shell needs one: `dbelay migrate -- sh -c '...'`"));
+                }
+                return Err(std::io::Error::other(error));
+            }
+        };
         if outcome.stragglers {
             output.warn("the command left processes behind that still run; what they write to the database is not judged");
         }
@@ -461,7 +502,10 @@ impl Steps for Migration<'_> {
         let database = self.project.database().map_err(|error| std::io::Error::other(error.error))?;
         let command = Words::of(database, self.project.url.as_ref()).fill(&words);
         let foreground = self.cx.environment.stdin_terminal;
-        self.execute(&CommandSpec { foreground, timeout: self.args.timeout, ..super::rehearse::spec(self.cx, command) }, started)
+        // Where a rehearsal names the database by a variable that nobody set, the real run does so too.
+        let env = unset_variable(self.project, self.args.url_env.as_deref()).map_err(|error| std::io::Error::other(error.error))?;
+        let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.execute(&CommandSpec { foreground, timeout: self.args.timeout, env, ..super::rehearse::spec(self.cx, command) }, started)
     }
 
     fn decide(&mut self, end: &CommandEnd, judgement: Option<&Judgement>) -> Decision {

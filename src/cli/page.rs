@@ -41,6 +41,8 @@ pub struct Told<'a> {
     pub output: &'a str,
     /// What the rules found before it.
     pub findings: &'a [Finding],
+    /// Whether all that happened on a scratch copy.
+    pub is_rehearsal: bool,
 }
 
 /// Writes the page. `result` is what the command line ends with.
@@ -75,6 +77,7 @@ pub fn write(
     let is_unchanged = matches!(told.aftermath, Aftermath::Unchanged);
     let (ending, headline, hint) = match result {
         Ok(_) if is_unchanged => (Ending::Unchanged, "the command changed nothing".to_owned(), None),
+        Ok(_) if told.is_rehearsal => (Ending::Done, "the rehearsal went well: nothing speaks against the migration".to_owned(), None),
         Ok(_) => (Ending::Done, "nothing speaks against what the migration did".to_owned(), Some("`dbelay rollback` puts everything back")),
         Err(error) => {
             let ending = match error.database_state {
@@ -120,7 +123,8 @@ pub fn write(
         output: told.output.to_owned(),
     };
     let path = project.cx.environment.cwd.join(path);
-    fs_err::write(&path, page(&report))?;
+    // Rows are in it.
+    dbelay::durable::write(&path, page(&report).as_bytes())?;
     project.cx.output.say(format_args!("the report is `{}`", path.display()));
     Ok(())
 }

@@ -76,7 +76,10 @@ impl Database {
         let none = Config::default();
         let config = config.unwrap_or(&none);
         let options = Options { busy_ms: config.sqlite.busy_timeout_ms, extensions: config.extension_paths() };
-        Ok(Self { path: path.to_owned(), source, options })
+        // SQLite keeps a database's journals beside the file itself, not beside a link to it.
+        let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        let path = if is_link { path.canonicalize().unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() };
+        Ok(Self { path, source, options })
     }
 
     /// Opens it.
@@ -111,7 +114,7 @@ impl Place for Database {
     fn look(&self) -> Option<FileLook> {
         use std::os::unix::fs::MetadataExt;
         let metadata = self.path.metadata().ok()?;
-        Some(FileLook { id: (metadata.dev(), metadata.ino()), mode: metadata.mode() & 0o7777 })
+        Some(FileLook { id: (metadata.dev(), metadata.ino()), mode: metadata.mode() & 0o7777, owner: (metadata.uid(), metadata.gid()) })
     }
 
     #[cfg(not(unix))]
@@ -137,12 +140,15 @@ impl Place for Database {
                 was_there |= suffix.is_empty();
             }
         }
+        drop(dbelay::durable::open_private(&self.path)?);
         Ok(was_there.then_some(aside))
     }
 
     #[cfg(unix)]
     fn protect(&self, look: &FileLook) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
+        // Only root may give a file away; whoever else made it has it anyway.
+        let _ = std::os::unix::fs::chown(&self.path, Some(look.owner.0), Some(look.owner.1));
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(look.mode))
     }
 
@@ -376,7 +382,7 @@ impl<'a> Project<'a> {
         let mut open = Vec::new();
         for begin in journal::unfinished(&log, &session.source) {
             let (index, _, entry) = begin;
-            if let Some(process) = Running::find(&self.store, *index) {
+            if let Some(process) = Running::find(session, *index) {
                 let message = format!(
                     "the command of an interrupted `dbelay migrate` still runs: `{}`, process {}",
                     entry.command.join(" "),
@@ -387,7 +393,7 @@ impl<'a> Project<'a> {
                     .hint("wait until it has ended, or end it; then try again"));
             }
             let leftover = match journal::look_at(session, entry) {
-                Err(OpError::Engine(EngineError::Missing(_))) => Leftover::Neither,
+                Err(OpError::Engine(error)) if error.is_no_database() => Leftover::Neither,
                 looked => looked?,
             };
             let what = format!("`dbelay {}` of {} was interrupted", entry.kind.word(), super::time::stamp_text(&entry.time));

@@ -111,6 +111,18 @@ fn other_database(name: &str, url: &DatabaseUrl, place: &str) -> CliError {
         .hint("the command would migrate another database than the one that can be put back; `--db` names the one to watch")
 }
 
+/// Finds the variable that a command takes its database from and that nobody set, with the value that it has to have. None where there is no such
+/// variable, or it is set.
+pub fn unset_variable(project: &Project<'_>, wanted: Option<&str>) -> Result<Option<(String, String)>, CliError> {
+    let config = project.config.as_ref();
+    let Some(name) = wanted.or_else(|| config?.migrate.url_env.as_deref()) else { return Ok(None) };
+    if named_by(project.cx, config, name)?.is_some() {
+        return Ok(None);
+    }
+    let path = &project.database()?.path;
+    Ok(project.url.as_ref().and_then(|url| Some((name.to_owned(), url.at_path(path)?))))
+}
+
 /// Warns where `DATABASE_URL` names another database than the one that is watched: the command may well migrate that one.
 pub fn warn_of_other(project: &Project<'_>) -> Result<(), CliError> {
     let place = &project.database()?.source.place;
@@ -147,7 +159,9 @@ impl Stage {
             {
                 return Err(format!("about {} bytes are needed, and {} are free in `{}`", number(need), number(room), folder.display()));
             }
-            let folder = folder.join(format!("{FOLDER}{}", cx.environment.pid));
+            let mut number = [0; 8];
+            (cx.environment.random)(&mut number);
+            let folder = folder.join(format!("{FOLDER}{:016x}", u64::from_ne_bytes(number)));
             let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
             let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
             let mut stage = Self { database: database.at(place.join(file)), way, real: real.clone(), folder, in_use: Some(in_use) };
@@ -171,6 +185,12 @@ impl Stage {
                 *variable = named;
             }
             return Ok(stage);
+        }
+        // The command would be led past the layer, to a database that is nobody's scratch.
+        if let Ok(Some(named)) = named_by(cx, project.config.as_ref(), COMMON_VARIABLE) {
+            return Err(other_database(COMMON_VARIABLE, &named.url, &database.source.place)
+                .context("the command cannot be rehearsed: it may well migrate another database")
+                .hint("unset that variable, or say which one the command uses: `--url-env NAME`"));
         }
         let mut why = Vec::new();
         // A layer over a folder cannot lie in it.
@@ -234,9 +254,10 @@ impl Stage {
                 words.extend(["--folder".into(), parent.as_os_str().to_owned()]);
                 words.extend(["--upper".into(), self.folder.join("upper").into(), "--work".into(), self.folder.join("work").into()]);
                 for suffix in JOURNALS {
-                    let mut name = file.to_owned();
-                    name.push(suffix);
-                    words.extend(["--hide".into(), name]);
+                    let mut word = OsString::from("--hide=");
+                    word.push(file);
+                    word.push(suffix);
+                    words.push(word);
                 }
             }
             _ => words.extend(["--read-only".into(), self.real.as_os_str().to_owned()]),
@@ -306,7 +327,6 @@ fn size(path: &Path, suffix: &str) -> Option<u64> {
 }
 
 fn make(folder: &Path) -> std::io::Result<File> {
-    remove(folder);
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -323,7 +343,7 @@ fn remove(folder: &Path) {
     {
         use std::os::unix::fs::PermissionsExt;
         let inner = folder.join("work/work");
-        if inner.is_dir() {
+        if is_own_folder(&folder.join("work")) && is_own_folder(&inner) {
             let _ = std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o700));
         }
     }
@@ -331,16 +351,25 @@ fn remove(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
+/// Tells whether something is a folder of this user, and no link to one. In a folder that all may write others may have put it there.
+fn is_own_folder(path: &Path) -> bool {
+    let Ok(metadata) = path.symlink_metadata() else { return false };
+    #[cfg(unix)]
+    let is_own = std::os::unix::fs::MetadataExt::uid(&metadata) == rustix::process::geteuid().as_raw();
+    #[cfg(not(unix))]
+    let is_own = true;
+    metadata.is_dir() && is_own
+}
+
 /// Removes the scratch folders of rehearsals that are no more.
 fn remove_stale(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     let is_scratch = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(FOLDER.as_bytes()));
-    for folder in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_scratch) {
-        let is_free = match File::open(folder.join(IN_USE)) {
-            Ok(file) => file.try_lock().is_ok(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        if is_free {
+    for folder in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_scratch).filter(|folder| is_own_folder(folder)) {
+        let in_use = folder.join(IN_USE);
+        // One that has no such file yet is being made.
+        let is_file = in_use.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        if is_file && File::open(in_use).is_ok_and(|file| file.try_lock().is_ok()) {
             remove(&folder);
         }
     }

@@ -63,16 +63,21 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
         }
         let mut refused: Option<CliError> = None;
         let mut open = open.into_iter();
+        let mut settle = |after: Option<dbelay::id::ObjectId>| -> Result<(), dbelay::ops::OpError> {
+            open.by_ref().try_for_each(|begin| journal::settle(session, &begin, OperationResult::Kept, after))
+        };
         let done = rollback::run(session, intent, scope, &mut |plan, taken| {
-            // What an interrupted operation left is the state that this rollback starts from, and it is kept now.
-            for begin in open.by_ref() {
-                journal::settle(session, &begin, OperationResult::Kept, Some(taken.id))?;
-            }
             if plan.is_empty() {
+                settle(Some(taken.id))?;
                 return Ok(true);
             }
             match gate(taken).and_then(|go| if go { ask(cx, plan, intent, name) } else { Ok(false) }) {
-                Ok(go) => Ok(go),
+                Ok(true) => {
+                    // What an interrupted operation left is the state that this rollback starts from, and it is kept now.
+                    settle(Some(taken.id))?;
+                    Ok(true)
+                }
+                Ok(false) => Ok(false),
                 Err(error) => {
                     refused = Some(error);
                     Ok(false)
@@ -85,6 +90,9 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
         let done = done.map_err(|error| {
             CliError::from(error).context(format!("the {word} failed; the database is unchanged")).state(DatabaseState::Unchanged)
         })?;
+        if let Done::Recreated { .. } = done {
+            settle(None)?;
+        }
         report(project, &done, intent, scope, name)?;
         if let Done::Stopped = done { Ok(Exit::FAILED) } else { Ok(Exit::DONE) }
     })

@@ -3,15 +3,19 @@
 //! Limits are about what happened to rows and are judged from a comparison; assertions are questions in SQL, answered by the database after the
 //! migration, and where the answer must be what it was, before it too. Ledgers and the engine's own tables have no limits.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::OpError;
 use super::compare::Comparison;
-use super::verdict::Verdict;
+use super::verdict::{self, TableChange, Verdict};
 use crate::config::{Assertion, Expected, GuardsConfig, Limit};
 use crate::engine::{Answer, EngineError, ReadTransaction};
 use crate::id::ObjectId;
 use crate::render::text::number;
+use crate::rows::TableShape;
+use crate::schema::{ObjectKind, Schema, TableKind};
 use crate::value::Value;
 
 /// The most rows that an answer may have that must stay what it was.
@@ -52,7 +56,7 @@ pub struct Known {
     pub name: String,
     /// How many rows it has.
     pub rows: u64,
-    /// The id of its rows' canonical JSON.
+    /// The id of its rows' canonical JSON, sorted.
     pub digest: ObjectId,
     /// Its first row, as it is shown.
     pub first: String,
@@ -60,14 +64,11 @@ pub struct Known {
 
 impl Known {
     fn of(name: &str, answer: &Answer) -> Self {
-        let mut json = Vec::new();
-        for row in &answer.rows {
-            row.iter().for_each(|value| {
-                value.encode(&mut json);
-                json.push(b',');
-            });
-            json.push(b'\n');
-        }
+        let row_json = |row: &Vec<Value>| row.iter().map(Value::to_json).collect::<Vec<_>>().join(",");
+        let mut rows: Vec<String> = answer.rows.iter().map(row_json).collect();
+        // The order of rows is nobody's promise.
+        rows.sort_unstable();
+        let json = rows.join("\n").into_bytes();
         let first = answer.rows.first().map(|row| shown(row)).unwrap_or_default();
         Self { name: name.to_owned(), rows: answer.rows.len() as u64, digest: ObjectId::of(&json), first }
     }
@@ -84,6 +85,13 @@ pub fn before(read: &mut dyn ReadTransaction, guards: &GuardsConfig) -> Result<B
             let fail = |source| OpError::Guard { name: assertion.name.clone(), source };
             before.answers.push(Known::of(&assertion.name, &ask(read, assertion).map_err(fail)?));
         } else {
+            // What is not there yet may be what the migration brings; a question that is none never will be one.
+            match ask(read, assertion) {
+                Err(source) if !is_about_what_is_missing(&source) => {
+                    return Err(OpError::Guard { name: assertion.name.clone(), source });
+                }
+                _ => {}
+            }
             let result = assert(read, assertion, None);
             if !result.holds {
                 before.broken.push(result);
@@ -102,9 +110,11 @@ pub fn judge(
     read: &mut dyn ReadTransaction,
 ) -> Vec<GuardResult> {
     let mut results = Vec::new();
-    for change in verdict.changes.iter().filter(|change| !change.is_ledger && !comparison.is_machinery(&change.pair)) {
+    for change in verdict.changes.iter().filter(|change| is_limited(comparison, change)) {
         let pair = &change.pair;
         let Some(name) = pair.before.as_ref().map(|shape| shape.name.as_str()) else { continue };
+        let virtual_table = verdict::content_of(comparison, pair);
+        let name = virtual_table.as_deref().unwrap_or(name);
         let own = guards.tables.iter().find(|(table, _)| table.eq_ignore_ascii_case(name)).map(|(_, own)| own);
         let removed = if pair.after.is_none() { pair.rows_before } else { change.counts.removed };
         for (what, word, count, of_all, of_table) in [
@@ -135,6 +145,16 @@ pub fn judge(
     results
 }
 
+/// Tells whether limits are about a table: one of the application's, or one that holds the rows of a virtual table of the application.
+fn is_limited(comparison: &Comparison<'_>, change: &TableChange) -> bool {
+    !change.is_ledger && (!comparison.is_machinery(&change.pair) || verdict::content_of(comparison, &change.pair).is_some())
+}
+
+/// Tells whether a question failed because of a table, column or function that is not there.
+fn is_about_what_is_missing(error: &EngineError) -> bool {
+    matches!(error, EngineError::Statement { .. }) && super::with_causes(error).contains("no such ")
+}
+
 fn exceeds(limit: Limit, count: u64, of: u64) -> bool {
     match limit {
         Limit::Rows(rows) => count > rows,
@@ -148,8 +168,10 @@ fn untouched(comparison: &Comparison<'_>, verdict: &Verdict, name: &str) -> Guar
     let result = |holds, message: String| GuardResult { name: format!("unchanged.{name}"), holds, message };
     let pair = comparison.pairs.iter().find(|pair| pair.before.as_ref().is_some_and(|shape| is_it(&shape.name)));
     let Some(pair) = pair else {
-        let there = comparison.pairs.iter().any(|pair| is_it(pair.name()));
-        return result(false, if there { format!("table `{name}` is new") } else { format!("there is no table `{name}`") });
+        if comparison.pairs.iter().any(|pair| is_it(pair.name())) {
+            return result(false, format!("table `{name}` is new"));
+        }
+        return untouched_virtual(comparison, verdict, name).unwrap_or_else(|| result(true, format!("there is no table `{name}`")));
     };
     match verdict.changes.iter().find(|change| change.pair.before == pair.before) {
         Some(change) if change.pair.after.is_none() => return result(false, format!("table `{name}` was dropped")),
@@ -162,14 +184,30 @@ fn untouched(comparison: &Comparison<'_>, verdict: &Verdict, name: &str) -> Guar
     if !is_it(&after.name) {
         return result(false, format!("table `{name}` was renamed to `{}`", after.name));
     }
-    let sql = |state: &super::capture::State, name: &str| {
-        state.schema.object(crate::schema::ObjectKind::Table, name).and_then(|object| object.sql.clone())
-    };
+    let sql =
+        |state: &super::capture::State, name: &str| state.schema.object(ObjectKind::Table, name).and_then(|object| object.sql.clone());
     let before = pair.before.as_ref().map_or("", |shape| &shape.name);
     if sql(comparison.before, before) != sql(comparison.after, &after.name) {
         return result(false, format!("the definition of table `{name}` was changed"));
     }
     result(true, format!("table `{name}` is what it was"))
+}
+
+/// The same of a virtual table, which is what its shadow tables hold; none where there is no such table.
+fn untouched_virtual(comparison: &Comparison<'_>, verdict: &Verdict, name: &str) -> Option<GuardResult> {
+    let result = |holds, message: String| Some(GuardResult { name: format!("unchanged.{name}"), holds, message });
+    let find = |schema: &Schema| schema.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name)).cloned();
+    let before = find(&comparison.before.schema)?;
+    let Some(after) = find(&comparison.after.schema) else { return result(false, format!("table `{name}` was dropped")) };
+    let is_shadow = |shape: &TableShape| {
+        comparison.before.schema.table(&shape.name).is_some_and(|table| table.kind == TableKind::Shadow { of: before.name.clone() })
+    };
+    let sql = |schema: &Schema, name: &str| schema.object(ObjectKind::Table, name).and_then(|object| object.sql.clone());
+    if sql(&comparison.before.schema, &before.name) != sql(&comparison.after.schema, &after.name) {
+        return result(false, format!("the definition of table `{name}` was changed"));
+    }
+    let is_changed = verdict.changes.iter().any(|change| change.pair.before.as_ref().is_some_and(is_shadow));
+    result(!is_changed, format!("table `{name}` {}", if is_changed { "was changed" } else { "is what it was" }))
 }
 
 fn ask(read: &mut dyn ReadTransaction, assertion: &Assertion) -> Result<Answer, EngineError> {
@@ -195,7 +233,7 @@ fn assert(read: &mut dyn ReadTransaction, assertion: &Assertion, before: Option<
         } else if (before.rows, after.rows) == (1, 1) {
             format!("the answer was {}, and is {}", before.first, after.first)
         } else {
-            format!("the answer is another: it had {} rows, and has {}", number(before.rows), number(after.rows))
+            format!("the answer has other rows: it had {}, and has {}", number(before.rows), number(after.rows))
         };
         return result(before.digest == after.digest, words);
     }
@@ -208,13 +246,11 @@ fn assert(read: &mut dyn ReadTransaction, assertion: &Assertion, before: Option<
     if let Some(expected) = &assertion.equals {
         return result(equals(expected, value), format!("{expected} is expected, and the answer is {}", shown(row)));
     }
-    let number = match value {
-        Value::Integer(value) => *value as f64,
-        Value::Real(value) => *value,
-        _ => return result(false, format!("a number is expected, and the answer is {}", shown(row))),
-    };
-    let least = assertion.at_least.is_none_or(|least| number >= least);
-    let most = assertion.at_most.is_none_or(|most| number <= most);
+    if !matches!(value, Value::Integer(_) | Value::Real(_)) {
+        return result(false, format!("a number is expected, and the answer is {}", shown(row)));
+    }
+    let least = assertion.at_least.is_none_or(|least| compare(value, least).is_some_and(Ordering::is_ge));
+    let most = assertion.at_most.is_none_or(|most| compare(value, most).is_some_and(Ordering::is_le));
     let bounds = match (assertion.at_least, assertion.at_most) {
         (Some(least), Some(most)) => format!("{least} to {most}"),
         (Some(least), None) => format!("at least {least}"),
@@ -223,14 +259,28 @@ fn assert(read: &mut dyn ReadTransaction, assertion: &Assertion, before: Option<
     result(least && most, format!("{bounds} is expected, and the answer is {}", shown(row)))
 }
 
+/// Compares a number with a bound, by size and without rounding: beyond 2^53 a real is not every integer.
+fn compare(value: &Value, bound: f64) -> Option<Ordering> {
+    match value {
+        Value::Real(value) => value.partial_cmp(&bound),
+        Value::Integer(value) => {
+            let value = i128::from(*value);
+            // Saturates, which is beyond every integer of 64 bits.
+            let whole = bound.floor() as i128;
+            Some(value.cmp(&whole).then(if bound > bound.floor() { Ordering::Less } else { Ordering::Equal }))
+        }
+        _ => None,
+    }
+}
+
 fn equals(expected: &Expected, value: &Value) -> bool {
     match (expected, value) {
         (Expected::Boolean(expected), Value::Boolean(value)) => expected == value,
         (Expected::Boolean(expected), Value::Integer(value)) => i64::from(*expected) == *value,
         (Expected::Integer(expected), Value::Integer(value)) => expected == value,
-        (Expected::Integer(expected), Value::Real(value)) => *expected as f64 == *value,
+        (Expected::Integer(expected), Value::Real(value)) => compare(&Value::Integer(*expected), *value) == Some(Ordering::Equal),
         (Expected::Real(expected), Value::Real(value)) => expected == value,
-        (Expected::Real(expected), Value::Integer(value)) => *expected == *value as f64,
+        (Expected::Real(expected), Value::Integer(_)) => compare(value, *expected) == Some(Ordering::Equal),
         (Expected::Text(expected), Value::Text(value)) => expected.as_bytes() == value,
         _ => false,
     }
@@ -255,6 +305,17 @@ mod tests {
         assert!(!exceeds(Limit::Percent(5.0), 5, 100) && exceeds(Limit::Percent(5.0), 6, 100));
         assert!(!exceeds(Limit::Percent(0.0), 0, 0) && exceeds(Limit::Percent(0.0), 1, 10));
         assert!(!exceeds(Limit::Rows(3), 3, 3) && exceeds(Limit::Rows(3), 4, 100));
+    }
+
+    #[test]
+    fn bounds_are_compared_without_rounding() {
+        let beyond = Value::Integer(9_007_199_254_740_993);
+        assert_eq!(compare(&beyond, 9_007_199_254_740_992.0), Some(Ordering::Greater));
+        assert_eq!(compare(&Value::Integer(3), 3.5), Some(Ordering::Less));
+        assert_eq!(compare(&Value::Integer(-3), -3.5), Some(Ordering::Greater));
+        assert_eq!(compare(&Value::Integer(i64::MAX), 1e300), Some(Ordering::Less));
+        assert_eq!(compare(&Value::Real(0.5), 0.5), Some(Ordering::Equal));
+        assert!(!equals(&Expected::Real(9_007_199_254_740_992.0), &beyond));
     }
 
     #[test]

@@ -197,18 +197,21 @@ pub struct Running {
     pub process: ProcessId,
 }
 
-/// The name of that file in the cache.
-const RUNNING: &str = "running.json";
-
 impl Running {
-    /// Remembers it. That it cannot be kept is no error.
-    pub fn remember(&self, store: &Store) {
-        store.write_cache(RUNNING, &serde_json::to_vec(self).expect("plain data with string keys serialises"));
+    /// Names its file: one a database.
+    fn file(source: &SourceName) -> String {
+        format!("running-{}.json", ObjectId::of(format!("{} {}", source.engine, source.place).as_bytes()).short())
     }
 
-    /// Finds the command of an operation, if it still runs.
-    pub fn find(store: &Store, begin: u64) -> Option<ProcessId> {
-        let running: Self = serde_json::from_slice(&store.read_cache(RUNNING)?).ok()?;
+    /// Remembers it. That it cannot be kept is no error.
+    pub fn remember(&self, session: &Session<'_>) {
+        let json = serde_json::to_vec(self).expect("plain data with string keys serialises");
+        session.store.write_cache(&Self::file(&session.source), &json);
+    }
+
+    /// Finds the command of an operation, if it still runs. Where the system does not tell of processes there is none.
+    pub fn find(session: &Session<'_>, begin: u64) -> Option<ProcessId> {
+        let running: Self = serde_json::from_slice(&session.store.read_cache(&Self::file(&session.source))?).ok()?;
         (running.begin == begin && running.process.is_running()).then_some(running.process)
     }
 }

@@ -66,6 +66,8 @@ pub enum CommandExit {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// Nobody knows.
+    Unknown,
 }
 
 impl CommandEnd {
@@ -81,6 +83,7 @@ impl CommandEnd {
             (_, true) => "interrupted".to_owned(),
             (CommandExit::Code(code), false) => format!("exit {code}"),
             (CommandExit::Signal(signal), false) => format!("killed by signal {signal}"),
+            (CommandExit::Unknown, false) => "ended, nobody knows how".to_owned(),
         }
     }
 }
@@ -302,7 +305,7 @@ pub fn carry_out(
     };
     let mut end_entry = Entry { phase: Phase::End, begin: Some(begin_index), findings: Vec::new(), guards: Vec::new(), ..begin };
 
-    let end = match steps.run(&mut |process| Running { begin: begin_index, process }.remember(session.store)) {
+    let end = match steps.run(&mut |process| Running { begin: begin_index, process }.remember(session)) {
         Ok(end) => end,
         Err(source) => {
             if resumed.is_none() {
@@ -317,7 +320,7 @@ pub fn carry_out(
     };
     end_entry.exit = match end.exit {
         CommandExit::Code(code) => Some(code),
-        CommandExit::Signal(_) => None,
+        CommandExit::Signal(_) | CommandExit::Unknown => None,
     };
 
     let begun = session.clock();
@@ -333,9 +336,7 @@ pub fn carry_out(
     let begun = session.clock();
     let mut outcome = match judged {
         Ok((aftermath, look)) => settle(session, options, prepared, end, (aftermath, look), events, steps)?,
-        Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
-            unreadable(session, prepared, end, error, steps)
-        }
+        Err(OpError::Engine(error)) if error.is_no_database() => unreadable(session, prepared, end, error, steps),
         Err(error) => return Err(error),
     };
     outcome.durations.judge = judge_duration;
@@ -349,8 +350,9 @@ pub fn carry_out(
         _ => (after, None),
     };
     end_entry.note = outcome.rollback_error.as_ref().map(|error| format!("the rollback failed: {error}"));
+    // The next command finds it unfinished, and says so.
     if let Err(error) = journal::write(session.store, &end_entry) {
-        outcome.rollback_error.get_or_insert(error.into());
+        session.progress.warn(&format!("the operation log could not be written: {}", super::with_causes(&error)));
     }
     Ok(outcome)
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::migrate::{self, Aftermath, CommandEnd, Options, Prepared};
 use super::{OpError, Session, compare, rollback};
-use crate::engine::EngineError;
 use crate::store::BatchMode;
 
 /// What a rehearsal showed.
@@ -27,10 +26,9 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Tells whether nothing speaks against the real run.
+    /// Tells whether nothing that the command did speaks against the real run.
     pub fn is_fine(&self) -> bool {
         self.end.is_success()
-            && self.is_real_untouched
             && match &self.aftermath {
                 Aftermath::Unchanged => true,
                 Aftermath::Changed(judgement) => judgement.is_fine(),
@@ -65,15 +63,14 @@ pub fn rehearse(
     let made_in = session.since(begun);
     let end = run().map_err(|source| OpError::Command { command: options.command.join(" "), source })?;
     let begun = session.clock();
+    // Looked at before anything that may fail.
+    let is_real_untouched = prepared.is_current(session)
+        || compare::live(session, Some(&prepared.pre.state), BatchMode::IdsOnly).is_ok_and(|live| live.is_same(&prepared.pre.state));
     let aftermath = match migrate::judge(scratch, prepared, options, BatchMode::Scratch) {
         Ok((aftermath, _)) => aftermath,
-        Err(OpError::Engine(error @ (EngineError::Missing(_) | EngineError::NotADatabase { .. } | EngineError::Damaged(_)))) => {
-            Aftermath::Unreadable(error)
-        }
+        Err(OpError::Engine(error)) if error.is_no_database() || is_real_untouched => Aftermath::Unreadable(error),
         Err(error) => return Err(error),
     };
-    let is_real_untouched =
-        prepared.is_current(session) || compare::live(session, Some(&prepared.pre.state), BatchMode::IdsOnly)?.is_same(&prepared.pre.state);
     let is_scratch_touched = !matches!(aftermath, Aftermath::Unchanged);
     Ok(Rehearsal { end, aftermath, is_scratch_touched, is_real_untouched, made_in, judged_in: session.since(begun) })
 }

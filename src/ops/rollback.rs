@@ -488,7 +488,7 @@ pub fn run(
     };
     let mut engine = match (session.open)() {
         Ok(engine) => engine,
-        Err(EngineError::Missing(_)) => {
+        Err(error) if error.is_no_database() => {
             let entry = begin(None)?;
             match recreate(session, &target) {
                 Ok((written, _)) => {
@@ -542,9 +542,16 @@ pub fn run(
 /// As [`restore`], and the system's. There is no database then, or an empty one.
 pub fn recreate(session: &Session<'_>, target: &State) -> Result<(Written, Option<std::path::PathBuf>), OpError> {
     let aside = session.place.set_aside().map_err(|source| OpError::Aside { place: session.source.place.clone(), source })?;
-    let mut engine = (session.create)(&target.settings)?;
-    let (_, written) = restore(session, &mut *engine, target)?;
-    Ok((written, aside))
+    let made = (session.create)(&target.settings).map_err(OpError::from).and_then(|mut engine| restore(session, &mut *engine, target));
+    match made {
+        Ok((_, written)) => Ok((written, aside)),
+        Err(error) => {
+            if let Some(aside) = aside {
+                session.progress.warn(&format!("what stood in the database's place is `{}` now", aside.display()));
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Writes a state into an empty database.

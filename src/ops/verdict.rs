@@ -49,6 +49,7 @@ pub use loss::{Loss, LossKind};
 pub use moved::{Moved, MovedBy};
 use search::{Search, Touched};
 use values::{Held, Origin};
+pub use virtual_tables::content_of;
 use watch::{EXAMPLES_MAX, Overwrite, Tally, Watch};
 
 /// How many different values make one that replaces them all a loss.

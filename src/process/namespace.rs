@@ -68,7 +68,10 @@ pub fn enter(view: &View, cwd: &Path) -> Result<(), NamespaceError> {
     use nix::mount::{MsFlags, mount};
 
     if let View::Overlay(overlay) = view
-        && let Some(mounted) = mounts().into_iter().find(|place| *place != overlay.folder && place.starts_with(&overlay.folder))
+        && let Some(mounted) = mounts()
+            .map_err(NamespaceError::Refused)?
+            .into_iter()
+            .find(|place| *place != overlay.folder && place.starts_with(&overlay.folder))
     {
         return Err(NamespaceError::Mounted(mounted));
     }
@@ -149,11 +152,11 @@ fn escaped(path: &Path) -> std::ffi::OsString {
 
 /// Lists where something is mounted.
 #[cfg(target_os = "linux")]
-fn mounts() -> Vec<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+fn mounts() -> io::Result<Vec<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     // Blanks and the like are written in octal (proc(5)).
     let plain = |text: &str| text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|place| PathBuf::from(plain(place))).collect()
+    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|place| PathBuf::from(plain(place))).collect())
 }
 
 /// There is no such thing here.

@@ -61,7 +61,7 @@ fn words(sql: &str) -> Vec<Word> {
         if rest.starts_with("--") {
             skip_to(rest.find('\n').unwrap_or(rest.len()), &mut letters);
         } else if rest.starts_with("/*") {
-            skip_to(rest.find("*/").map_or(rest.len(), |end| end + 2), &mut letters);
+            skip_to(rest.get(2..).and_then(|inner| inner.find("*/")).map_or(rest.len(), |end| end + 4), &mut letters);
         } else if matches!(letter, '\'' | '"' | '`' | '[') {
             let close = if letter == '[' { ']' } else { letter };
             let mut text = String::new();
@@ -181,9 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_table_has_none() {
-        for sql in ["", "CREATE TABLE t AS SELECT 1", "CREATE TABLE t(", "CREATE TABLE t(a CHECK (", "'", "((((", "/*"] {
-            let _ = clauses(sql);
+    fn what_is_no_table_or_no_whole_one_has_what_it_says() {
+        for sql in ["", "CREATE TABLE t AS SELECT 1", "CREATE TABLE t(", "'", "((((", "/*", "CREATE TABLE t(a /*/ CHECK (a) */)"] {
+            check(sql, &[]);
         }
+        check("CREATE TABLE t(a CHECK (a", &[]);
+        check("CREATE TABLE t(a CHECK (a > 0), b CHECK (", &[("", "CHECK (a > 0)")]);
     }
 }

@@ -70,7 +70,35 @@ fn a_table_that_must_not_change_does_not() {
     ] {
         check(guards, sql, 4, &["guard `unchanged.countries` is broken", said]);
     }
-    check("[guards]\nunchanged = [\"contries\"]\n", "UPDATE users SET name = upper(name)", 4, &["there is no table `contries`"]);
+    check(
+        "[guards]\nunchanged = [\"contries\"]\n[guards.tables.userz]\nrows-removed-max = 0\n",
+        "UPDATE users SET name = upper(name)",
+        0,
+        &["names a table `contries`, and there is none", "names a table `userz`"],
+    );
+}
+
+#[test]
+fn virtual_tables_are_guarded_too() {
+    let sandbox =
+        Sandbox::with("CREATE VIRTUAL TABLE f USING fts5(t); INSERT INTO f VALUES('one'),('two'); CREATE TABLE u(id INTEGER PRIMARY KEY)");
+    let guarded = |guards: &str, sql: &str, code: i32| {
+        std::fs::write(sandbox.path("dbelay.toml"), format!("database = \"app.db\"\n[guards]\n{guards}\n")).unwrap();
+        sandbox.migrate(&["--allow", "f"], sql).exits(code)
+    };
+    guarded("unchanged = [\"f\"]", "INSERT INTO u VALUES(1)", 0);
+    guarded("unchanged = [\"f\"]", "INSERT INTO f VALUES('three')", 4).says(&["table `f` was changed"]);
+    guarded("rows-removed-max = 0", "DELETE FROM f WHERE rowid = 1", 4).says(&["1 of 2 rows of `f` were removed"]);
+    guarded("tables.f = { rows-removed-max = 0 }", "DELETE FROM f WHERE rowid = 1", 4);
+}
+
+#[test]
+fn the_order_of_an_answer_is_nobodys_promise() {
+    let guards = "[[guards.assert]]\nname = \"a\"\nsql = \"SELECT name FROM countries\"\nunchanged = true\n";
+    let turned = "CREATE TABLE n(code TEXT PRIMARY KEY, name TEXT); INSERT INTO n SELECT * FROM countries ORDER BY code DESC;
+        DROP TABLE countries; ALTER TABLE n RENAME TO countries";
+    check(guards, turned, 0, &[]);
+    check(guards, "UPDATE countries SET name = 'BRD' WHERE code = 'de'", 4, &["the answer has other rows"]);
 }
 
 #[test]
@@ -96,9 +124,16 @@ fn an_assertion_is_judged_on_the_result_and_cited_by_its_name() {
 
 #[test]
 fn an_assertion_that_could_change_something_or_cannot_be_asked_stops_before_anything_runs() {
-    for sql in ["DELETE FROM users", "SELECT nothing FROM users", "SELECT 1; SELECT 2", "PRAGMA user_version = 3"] {
+    for (sql, what) in [
+        ("DELETE FROM users", "unchanged = true"),
+        ("SELECT nothing FROM users", "unchanged = true"),
+        ("SELECT 1; SELECT 2", "equals = 1"),
+        ("PRAGMA user_version = 3", "equals = 3"),
+        ("selec 1", "at-least = 1"),
+        ("-- nothing", "at-most = 1"),
+    ] {
         let sandbox = Sandbox::with(SHOP);
-        let toml = format!("database = \"app.db\"\n[[guards.assert]]\nname = \"wrong\"\nsql = \"{sql}\"\nunchanged = true\n");
+        let toml = format!("database = \"app.db\"\n[[guards.assert]]\nname = \"wrong\"\nsql = \"{sql}\"\n{what}\n");
         std::fs::write(sandbox.path("dbelay.toml"), toml).unwrap();
         sandbox.run(&["migrate", "--", "touch", "ran"]).exits(2).says(&["the guard `wrong` cannot be judged", "was not begun"]);
         assert!(!sandbox.path("ran").exists());
@@ -121,6 +156,7 @@ fn guards_that_make_no_sense_are_errors_of_the_configuration() {
         ("[guards]\nrows-remove-max = 1\n", "rows-remove-max"),
         ("[[guards.assert]]\nname = \"a\"\nsql = \"SELECT 1\"\n", "needs one of"),
         ("[[guards.assert]]\nname = \"a\"\nsql = \"SELECT 1\"\nequals = 1\nunchanged = true\n", "needs one of"),
+        ("[[guards.assert]]\nname = \"a\"\nsql = \"SELECT 1\"\nat-most = nan\n", "no finite number"),
         ("[[guards.assert]]\nname = \" \"\nsql = \"SELECT 1\"\nequals = 1\n", "name of an assertion"),
         (
             "[[guards.assert]]\nname = \"a\"\nsql = \"SELECT 1\"\nequals = 1\n[[guards.assert]]\nname = \"a\"\nsql = \"SELECT 1\"\nequals = 1\n",

@@ -138,6 +138,30 @@ fn a_resumed_migration_that_loses_rows_goes_back_to_its_beginning() {
 }
 
 #[test]
+fn a_database_that_an_interrupted_migration_left_as_garbage_is_set_aside() {
+    let interrupted = interrupt(Killed::Both);
+    let sandbox = &interrupted.sandbox;
+    std::fs::write(sandbox.db(), "no database any more, whatever it was").unwrap();
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(3).says(&["was interrupted", "dbelay rollback pre"]);
+    sandbox.dbelay(&["rollback", "--yes"]).exits(0);
+    oracle::assert_same(&interrupted.kept, &sandbox.db());
+    assert!(std::fs::read_to_string(sandbox.path("app.db.failed-1")).unwrap().starts_with("no database"));
+    sandbox.dbelay(&["migrate", "--", "true"]).exits(0);
+}
+
+#[test]
+fn a_database_behind_a_link_is_made_anew_behind_it() {
+    let sandbox = Sandbox::with(SHOP);
+    let kept = sandbox.copy_db("kept.db");
+    std::fs::create_dir(sandbox.path("data")).unwrap();
+    std::fs::rename(sandbox.db(), sandbox.path("data/real.db")).unwrap();
+    std::os::unix::fs::symlink("data/real.db", sandbox.db()).unwrap();
+    sandbox.dbelay(&["migrate", "--", "sh", "-c", "echo garbage > app.db"]).exits(4).says(&["data/real.db.failed-1"]);
+    assert!(sandbox.db().symlink_metadata().unwrap().is_symlink());
+    oracle::assert_same(&kept, &sandbox.path("data/real.db"));
+}
+
+#[test]
 fn accept_keeps_what_an_interrupted_migration_did() {
     let interrupted = interrupt(Killed::Both);
     let sandbox = &interrupted.sandbox;

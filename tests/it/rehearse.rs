@@ -258,11 +258,46 @@ fn a_command_that_changed_the_real_database_all_the_same_is_told_of() {
 }
 
 #[test]
+fn a_rehearsal_does_not_run_on_the_database_that_another_variable_names() {
+    let sandbox = Sandbox::with(POSTS);
+    let mut command = sandbox.command();
+    command.env("DATABASE_URL", "other.db").args(["--db", "app.db", "migrate", "--rehearse-only", "--", "touch", "ran"]);
+    finish(&mut command).exits(2).says(&["`DATABASE_URL` names `other.db`", "--url-env NAME"]);
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn a_variable_that_nobody_set_is_set_for_the_rehearsal_and_for_the_real_run() {
+    let sandbox = Sandbox::with(POSTS);
+    let script = "echo \"$APP_DB\" >> seen; exec \"$0\" --db \"$APP_DB\" demo-apply up.sql";
+    std::fs::write(sandbox.path("up.sql"), GOOD).unwrap();
+    let arguments = ["migrate", "--rehearse", "--yes", "--url-env", "APP_DB", "--", "sh", "-c", script, env!("CARGO_BIN_EXE_dbelay")];
+    sandbox.dbelay(&arguments).exits(0);
+    let seen = std::fs::read_to_string(sandbox.path("seen")).unwrap();
+    let (scratch, real) = seen.trim().split_once('\n').unwrap();
+    assert!(scratch.contains(".dbelay-rehearsal-") && !real.contains(".dbelay-rehearsal-"), "{seen}");
+    assert_eq!(sandbox.number("SELECT count(email) FROM users"), 2);
+}
+
+#[test]
+fn a_report_is_not_written_over_the_database() {
+    let sandbox = Sandbox::with(POSTS);
+    let before = bytes(&sandbox);
+    sandbox.dbelay(&["migrate", "--report", "app.db", "--", "touch", "ran"]).exits(2).says(&["the report cannot be written to"]);
+    assert!(bytes(&sandbox) == before && !sandbox.path("ran").exists());
+    let run = sandbox.dbelay(&["migrate", "--report", "r.html", "--rehearse-only", "--", "sh", "-c", ": {db}"]).exits(0);
+    assert!(run.stderr.contains("r.html"));
+    let page = std::fs::read_to_string(sandbox.path("r.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && !page.contains("dbelay rollback") && !page.contains("<script"));
+}
+
+#[test]
 fn what_a_crash_left_of_a_rehearsal_is_removed_by_the_next() {
     let sandbox = Sandbox::with(POSTS);
     let stale = sandbox.path(".dbelay-rehearsal-1");
     std::fs::create_dir(&stale).unwrap();
     std::fs::write(stale.join("app.db"), "left over").unwrap();
+    std::fs::write(stale.join(".dbelay-in-use"), "").unwrap();
     sandbox
         .dbelay(&["migrate", "--rehearse-only", "--", "sh", "-c", "exit 1 # {db}"])
         .exits(4)

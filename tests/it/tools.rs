@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::oracle;
 use super::sandbox::{Run, Sandbox, copy_folder, finish};
 
+const TOOLS: [&str; 8] = ["alembic", "dbmate", "django", "drizzle", "knex", "prisma", "sequelize", "sqlx"];
+
 /// A tool, installed, and its project with the base migrations applied and rows in the tables.
 struct Tool {
     fixture: PathBuf,
@@ -24,6 +26,9 @@ impl Tool {
     /// Installs a tool and prepares its project; none where it is not asked for.
     fn set_up(name: &str) -> Option<Self> {
         let wanted = std::env::var("DBELAY_TEST_TOOLS").unwrap_or_default();
+        let is_known = |word: &&str| *word == "all" || TOOLS.contains(word);
+        let unknown: Vec<&str> = wanted.split([',', ' ']).filter(|word| !word.is_empty() && !is_known(word)).collect();
+        assert!(unknown.is_empty(), "DBELAY_TEST_TOOLS names {unknown:?}; known are all, {}", TOOLS.join(", "));
         if wanted != "all" && !wanted.split([',', ' ']).any(|word| word == name) {
             println!("skipped: {name} is not in DBELAY_TEST_TOOLS");
             return None;

@@ -47,6 +47,7 @@ fn command_document(end: &CommandEnd) -> Value {
     let (code, signal) = match end.exit {
         CommandExit::Code(code) => (Some(code), None),
         CommandExit::Signal(signal) => (None, Some(signal)),
+        CommandExit::Unknown => (None, None),
     };
     json!({
         "exit": code, "signal": signal, "interrupted": end.is_interrupted, "timed_out": end.is_timed_out,

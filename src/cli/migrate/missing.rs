@@ -22,6 +22,10 @@ pub(super) fn make_missing(cx: &Context) -> Result<Option<Made>, CliError> {
 impl Made {
     /// Takes the file away where nothing came of it.
     pub(super) fn settle(self, cx: &Context, result: &Result<Exit, CliError>) {
+        // Another process may be filling it right now.
+        if matches!(result, Err(error) if error.kind == ErrorKind::Locked) {
+            return;
+        }
         let is_empty = self.0.path.metadata().is_ok_and(|metadata| metadata.len() == 0);
         let is_back = matches!(result, Err(error) if error.kind == ErrorKind::RolledBack || error.kind == ErrorKind::Interrupted);
         let has_nothing = || self.0.open().and_then(|mut engine| Ok(engine.begin_read()?.schema()?.objects.is_empty()));

@@ -33,6 +33,7 @@ impl Migration<'_> {
                 timings,
                 output: &self.printed,
                 findings: &self.findings,
+                is_rehearsal: true,
             };
             let result = result.map(|()| Exit::DONE);
             self.report(session, told, &result);
@@ -56,7 +57,8 @@ impl Migration<'_> {
         let rehearsal = self.project.with_database(&stage.database, |scratch| {
             let run = &mut || self.execute(&spec, &mut |_| {});
             rehearse::rehearse(session, scratch, prepared, &options, run).map_err(|error| {
-                CliError::from(error).context("the rehearsal failed; the database is unchanged").state(DatabaseState::Unchanged)
+                let state = if stage.is_protected() { DatabaseState::Unchanged } else { DatabaseState::Unknown };
+                CliError::from(error).context("the rehearsal failed; the real run was not begun").state(state)
             })
         });
         self.is_protected = stage.is_protected();
@@ -83,7 +85,7 @@ impl Migration<'_> {
                     prepared.pre.id.short()
                 )));
             }
-            output.note("another program changed the database during the rehearsal; the command could not reach it");
+            output.note("another program changed the database during the rehearsal; the command has no way to it from where it ran");
         }
         if !rehearsal.is_fine() && (rehearsal.is_scratch_touched || !rehearsal.end.is_success()) {
             return Err(self.rehearsal_failure(rehearsal));

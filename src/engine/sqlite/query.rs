@@ -1,5 +1,7 @@
 //! Questions in SQL that others write: guards, data-aware rules. One statement, and none that could change anything.
 
+use std::time::Duration;
+
 use rusqlite::types::ValueRef;
 
 use super::read::State;
@@ -9,8 +11,37 @@ use crate::value::Value;
 /// What a question may begin with. Table-valued functions of PRAGMAs are all without effect, PRAGMA statements are not.
 const BEGINNINGS: [&str; 3] = ["select", "with", "values"];
 
+/// How long a question may take: somebody waits for what depends on it.
+const SECONDS_MAX: u64 = 60;
+
 /// Answers a question with at most this many rows.
 pub(super) fn query(state: &State<'_>, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
+    let handle = state.connection.get_interrupt_handle();
+    let (done, waits) = crossbeam_channel::bounded::<()>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if waits.recv_timeout(Duration::from_secs(SECONDS_MAX)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+                handle.interrupt();
+            }
+        });
+        let answer = ask(state, sql, rows_max);
+        drop(done);
+        match answer {
+            Err(EngineError::Statement { source, .. }) if is_interrupted(&*source) => {
+                let words = format!("the query `{}` was given up after {SECONDS_MAX} seconds", sql.trim());
+                Err(EngineError::Unsupported(words))
+            }
+            answer => answer,
+        }
+    })
+}
+
+fn is_interrupted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+fn ask(state: &State<'_>, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
     let fail = |error| state.explain(error, &format!("the query `{}`", sql.trim()));
     let refuse = |what: &str| Err(EngineError::Unsupported(format!("the query `{}` {what}", sql.trim())));
     if !BEGINNINGS.iter().any(|word| first_word(sql).eq_ignore_ascii_case(word)) {

@@ -6,7 +6,7 @@ use crate::schema::{ObjectKind, TableKind};
 use crate::snapshot::changes::{RowCounts, TablePair};
 
 /// Returns the virtual table whose rows a shadow table holds one by one: FTS keeps them in `_content`, R-tree in `_rowid`.
-pub(super) fn content_of(comparison: &Comparison<'_>, pair: &TablePair) -> Option<String> {
+pub fn content_of(comparison: &Comparison<'_>, pair: &TablePair) -> Option<String> {
     let shape = pair.before.as_ref()?;
     let TableKind::Shadow { of } = &comparison.before.schema.table(&shape.name)?.kind else { return None };
     let suffix = shape.name.strip_prefix(of.as_str())?;
