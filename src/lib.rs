@@ -15,15 +15,17 @@
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.
 //! - [`source`], [`config`]: which database, and what `dbelay.toml` says. [`git`]: which branch and commit are checked out.
 //! - [`hooks`]: what `init --hooks` adds to files that are not ours. Pure.
+//! - [`process`]: runs a command, passes signals on, ends it in time; [`process::namespace`] gives it a view of its own of the database's folder.
 //! - [`durable`]: the only rename and fsync. [`progress`]: the library reports, never prints.
 //! - The binary (`src/main.rs`, `src/cli/`) parses, prints, and is the only reader of clock, environment and randomness.
 //!
 //! ## Invariants, as absences
 //! - The store imports no engine, schema or snapshot; an engine imports neither the store nor another engine.
-//! - Render and check do no I/O. The library prints nothing, and reads neither clock nor environment.
+//! - Render and check do no I/O. The library prints nothing, and reads neither the time of day nor the environment.
 //! - No file is renamed or synced outside [`durable`]; nothing in the store is changed once written, but for the
 //!   operation log, which only grows.
-//! - A database is never restored by exchanging its file: always through its engine, in one transaction.
+//! - A database is never restored by exchanging its file: always through its engine, in one transaction. What is no database any more, and only
+//!   that, gets another name first, and a new file is filled in the same way ([`ops::rollback::recreate`]).
 //!
 //! `tests/it/tidy.rs` reads the imports and fails on what this page does not allow.
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dbelay::config::{Config, FILE_NAME};
+use dbelay::config::{Config, FILE_NAME, SourceValue};
 use dbelay::source::discover::{Candidate, discover};
 use dbelay::source::{COMMON_VARIABLE, DatabaseUrl, SourceError, UrlOrigin};
 use dbelay::store::Store;
@@ -47,7 +47,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let config = read_config(cx)?;
     let written = match &config {
         Some(config) if cx.global.db.is_none() || config.path == path => {
-            if cx.global.db.is_some() {
+            let is_same = |given: &String| config.database == Some(SourceValue::Url(given.clone()));
+            if cx.global.db.as_ref().is_some_and(|given| args.hooks.is_empty() || !is_same(given)) {
                 return Err(CliError::usage(format_args!("`{}` is there already", config.path.display()))
                     .hint("change the database in it, or delete it first"));
             }
