@@ -183,11 +183,11 @@ enum Event {
 }
 
 /// Runs a command to its end. Without a terminal, the sink gets its output piece by piece as it comes, on this thread;
-/// with [`CommandSpec::stdout_to_stderr`] all of it as [`Stream::Stderr`]. `started` hears of its process once it runs.
+/// with [`CommandSpec::stdout_to_stderr`] all of it as [`Stream::Stderr`].
 ///
 /// # Errors
 /// [`CommandError`]; a command that ran and failed is no error.
-pub fn run(spec: &CommandSpec, started: &mut dyn FnMut(ProcessId), sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, CommandError> {
+pub fn run(spec: &CommandSpec, sink: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, CommandError> {
     let (program, arguments) = spec.command.split_first().ok_or(CommandError::Empty)?;
     let name = program.to_string_lossy().into_owned();
     if !spec.cwd.is_dir() {
@@ -215,7 +215,6 @@ pub fn run(spec: &CommandSpec, started: &mut dyn FnMut(ProcessId), sink: &mut dy
         }
     };
 
-    started(ProcessId::of(child.id()));
     let (events, inbox) = crossbeam_channel::bounded(CHUNKS_MAX);
     let mut open = 0;
     let stdout_as = if spec.stdout_to_stderr { Stream::Stderr } else { Stream::Stdout };
@@ -379,12 +378,11 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// A process, told from a later one of the same number.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessId {
     /// Its number.
     pub pid: u32,
     /// When it began, as the system counts; none where that cannot be known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<u64>,
 }
 
@@ -398,6 +396,21 @@ impl ProcessId {
     pub fn is_running(&self) -> bool {
         self.begin.is_some() && begin_of(self.pid) == self.begin
     }
+}
+
+/// The variable that marks a command and all that it starts, see [`marked`].
+pub const MARK: &str = "DBELAY_OPERATION";
+
+/// Finds the processes that were started with [`MARK`] set to this, whoever started them: a command that outlives us, and what it left behind.
+/// Only Linux tells, and only of this user's processes.
+pub fn marked(mark: &str) -> Vec<u32> {
+    let wanted = format!("{MARK}={mark}");
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_marked = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_marked).collect()
 }
 
 /// Returns when a process began, in clock ticks after the system's own start (field 22 of `/proc/PID/stat`, proc(5)); none for one that ended
@@ -470,6 +483,14 @@ mod platform {
         /// When the system refuses a handler.
         pub fn keyboard() -> io::Result<Self> {
             Self::of(&[SIGINT, SIGQUIT])
+        }
+
+        /// Holds everything that asks us to end, for as long as something must be brought to its end.
+        ///
+        /// # Errors
+        /// When the system refuses a handler.
+        pub fn all() -> io::Result<Self> {
+            Self::of(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP])
         }
 
         /// Holds those of these signals that we do not ignore anyway.
@@ -798,7 +819,7 @@ mod tests {
     fn run_all(spec: &CommandSpec) -> (Outcome, String, String) {
         let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let outcome = run(spec, &mut |_| {}, &mut |stream, bytes| match stream {
+        let outcome = run(spec, &mut |stream, bytes| match stream {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         })
@@ -884,6 +905,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_marked_command_left_behind_is_found() {
+        let mark = format!("test-{}", std::process::id());
+        let mut spec = sh("sleep 60 >/dev/null 2>&1 & echo $!");
+        spec.env.push((MARK.into(), mark.clone().into()));
+        let (_, stdout, _) = run_all(&spec);
+        let pid: u32 = stdout.trim().parse().expect("the pid that sh printed");
+        assert_eq!(marked(&mark), [pid]);
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it still runs");
+        assert!(marked("another").is_empty());
+    }
+
+    #[test]
     fn a_process_is_known_while_it_runs_and_not_after() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("it runs");
         let id = ProcessId::of(child.id());
@@ -895,13 +929,11 @@ mod tests {
     #[test]
     fn a_missing_command_and_one_that_cannot_be_executed_are_told_apart() {
         let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let of = |program: &str| {
-            run(&CommandSpec { command: vec![program.into()], ..sh("") }, &mut |_| {}, &mut |_, _| {}).expect_err("it cannot run")
-        };
+        let of = |program: &str| run(&CommandSpec { command: vec![program.into()], ..sh("") }, &mut |_, _| {}).expect_err("it cannot run");
         let missing = of("no-such-command-anywhere");
         assert_eq!((missing.shell_code(), missing.to_string().as_str()), (127, "there is no command `no-such-command-anywhere`"));
         assert_eq!(of("/").shell_code(), 126);
         let elsewhere = CommandSpec { cwd: "/no/such/place".into(), ..sh("true") };
-        assert!(matches!(run(&elsewhere, &mut |_| {}, &mut |_, _| {}), Err(CommandError::NoDirectory(_))));
+        assert!(matches!(run(&elsewhere, &mut |_, _| {}), Err(CommandError::NoDirectory(_))));
     }
 }

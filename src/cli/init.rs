@@ -91,7 +91,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     adopt::show(&additions, cx)?;
     adopt::execute(&additions, cx)?;
     if !exists && additions.is_empty() {
-        cx.output.say(format_args!("{DIM}next: `dbelay snapshot`, or `dbelay migrate -- YOUR MIGRATION COMMAND`{DIM:#}"));
+        cx.output.say_as_is(format_args!("{DIM}next: `dbelay snapshot`, or `dbelay migrate -- YOUR MIGRATION COMMAND`{DIM:#}"));
     }
     if cx.output.is_json() {
         let text = written.as_ref().map(|text| shown(cx, text));

@@ -19,7 +19,7 @@ use dbelay::ops::journal::{self, Indexed, OperationKind, OperationResult};
 use dbelay::ops::migrate::{self, Aftermath, CommandEnd, CommandExit, Judgement, OnFailure as Decision, Options, Outcome, Prepared, Steps};
 use dbelay::ops::rehearse::Rehearsal;
 use dbelay::ops::{OpError, Session};
-use dbelay::process::{self, CommandSpec, ExitKind, ProcessId};
+use dbelay::process::{self, CommandSpec, ExitKind};
 use dbelay::render::html::report::NamedSnapshot;
 use dbelay::render::text;
 use dbelay::schema::diff::Renames;
@@ -164,8 +164,16 @@ fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), 
     let is_same = |a: &std::path::Path, b: &std::path::Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     let folder = report.parent().and_then(|folder| folder.canonicalize().ok());
     let store = project.store.dir().canonicalize().ok();
+    let database = &project.database()?.path;
+    let is_same = |report: &std::path::Path| {
+        ["", "-wal", "-shm", "-journal"].iter().any(|suffix| {
+            let mut name = database.as_os_str().to_owned();
+            name.push(suffix);
+            is_same(report, std::path::Path::new(&name)) || report == std::path::Path::new(&name)
+        })
+    };
     let is_in_store = store.zip(folder).is_some_and(|(store, folder)| folder.starts_with(store));
-    if is_in_store || is_same(report, &project.database()?.path) {
+    if is_in_store || is_same(report) {
         return Err(CliError::usage(format_args!("the report cannot be written to `{}`", report.display()))
             .hint("name a file of its own: `--report report.html`"));
     }
@@ -230,6 +238,7 @@ impl Migration<'_> {
         self.tell(&prepared);
         let mut rehearsed = None;
         if self.args.rehearse || self.args.rehearse_only {
+            let input = Input::keep();
             let rehearsal = self.rehearse(session, &prepared)?;
             if self.args.rehearse_only {
                 return self.stop(&rehearsal);
@@ -239,6 +248,7 @@ impl Migration<'_> {
                 return self.stop(&rehearsal);
             }
             rehearsed = Some(rehearsal);
+            input.give_back(self.cx);
             // A rehearsal takes its time; `pre` is the state right before the command.
             if !prepared.is_current(session) {
                 prepared = self.prepare(session)?;
@@ -280,6 +290,9 @@ impl Migration<'_> {
     ) -> Result<Exit, CliError> {
         // What a rehearsal left of these is not the real run's.
         (self.words, self.printed, self.started) = Default::default();
+        // From here on a migration is brought to its end: to stop between the command and the verdict would leave what it did unjudged.
+        #[cfg(unix)]
+        let _hold = process::SignalHold::all().ok();
         let options = self.options.clone();
         let outcome = match migrate::carry_out(session, &options, prepared, resumed, self) {
             Ok(outcome) => outcome,
@@ -414,10 +427,10 @@ impl Migration<'_> {
         }
     }
 
-    fn execute(&mut self, spec: &CommandSpec, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd> {
+    fn execute(&mut self, spec: &CommandSpec) -> std::io::Result<CommandEnd> {
         let output = &self.cx.output;
         let begun = self.cx.now();
-        let outcome = match process::run(spec, started, &mut |stream, bytes| output.pass(stream, bytes)) {
+        let outcome = match process::run(spec, &mut |stream, bytes| output.pass(stream, bytes)) {
             Ok(outcome) => outcome,
             Err(error @ process::CommandError::Lost { .. }) => {
                 // It ran; that nobody can say how it ended is as good as a failure.
@@ -451,6 +464,37 @@ impl Migration<'_> {
             ExitKind::Signal(signal) => CommandExit::Signal(signal),
         };
         Ok(CommandEnd { exit, duration: outcome.duration, is_interrupted: outcome.interrupted, is_timed_out: outcome.timed_out })
+    }
+}
+
+/// Standard input, which the real run is to find as the rehearsal found it.
+struct Input(Option<u64>);
+
+impl Input {
+    /// Remembers where a file is read that standard input comes from.
+    fn keep() -> Self {
+        #[cfg(unix)]
+        return Self(rustix::fs::tell(std::io::stdin()).ok());
+        #[cfg(not(unix))]
+        Self(None)
+    }
+
+    /// Makes it read there again. What was read of a pipe is gone.
+    fn give_back(&self, cx: &Context) {
+        #[cfg(unix)]
+        {
+            let Some(place) = self.0 else {
+                let kind = rustix::fs::fstat(std::io::stdin()).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+                if kind == Ok(rustix::fs::FileType::Fifo) {
+                    cx.output.note("standard input is a pipe: what the rehearsal read of it is gone for the real run");
+                }
+                return;
+            };
+            // What cannot be read twice was not read.
+            let _ = rustix::fs::seek(std::io::stdin(), rustix::fs::SeekFrom::Start(place));
+        }
+        #[cfg(not(unix))]
+        let _ = cx;
     }
 }
 
@@ -494,7 +538,7 @@ fn tell_drift(project: &Project<'_>, session: &dbelay::ops::Session<'_>) -> Resu
 }
 
 impl Steps for Migration<'_> {
-    fn run(&mut self, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd> {
+    fn run(&mut self, mark: &str) -> std::io::Result<CommandEnd> {
         let words: Vec<OsString> = match self.args.command.as_slice() {
             [] => self.options.command.iter().map(OsString::from).collect(),
             command => command.to_vec(),
@@ -504,8 +548,9 @@ impl Steps for Migration<'_> {
         let foreground = self.cx.environment.stdin_terminal;
         // Where a rehearsal names the database by a variable that nobody set, the real run does so too.
         let env = unset_variable(self.project, self.args.url_env.as_deref()).map_err(|error| std::io::Error::other(error.error))?;
-        let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        self.execute(&CommandSpec { foreground, timeout: self.args.timeout, env, ..super::rehearse::spec(self.cx, command) }, started)
+        let mark = (process::MARK.to_owned(), mark.to_owned());
+        let env = env.into_iter().chain([mark]).map(|(name, value)| (name.into(), value.into())).collect();
+        self.execute(&CommandSpec { foreground, timeout: self.args.timeout, env, ..super::rehearse::spec(self.cx, command) })
     }
 
     fn decide(&mut self, end: &CommandEnd, judgement: Option<&Judgement>) -> Decision {

@@ -55,6 +55,8 @@ pub struct Output {
     stderr_color: ColorChoice,
     stderr_terminal: bool,
     pager: Option<super::pager::PagerSpec>,
+    /// The options that name database and store, for the commands that hints name; with a leading blank, or empty.
+    place: String,
     bar: Mutex<Option<ProgressBar>>,
     reader_gone: Arc<AtomicBool>,
     document_printed: AtomicBool,
@@ -73,6 +75,7 @@ impl Output {
             stderr_color: color(global.color, environment.stderr_terminal, environment),
             stderr_terminal: environment.stderr_terminal,
             pager: if paged { super::pager::PagerSpec::of(environment) } else { None },
+            place: place(global, environment),
             bar: Mutex::new(None),
             reader_gone: Arc::default(),
             document_printed: AtomicBool::new(false),
@@ -146,8 +149,38 @@ impl Output {
     /// Prints a line to standard error, unless `--quiet`: what was done.
     pub fn say(&self, line: impl Display) {
         if !self.quiet {
-            self.line(format_args!("{line}"));
+            self.line(self.placed(&line.to_string()));
         }
+    }
+
+    /// As [`Output::say`], with commands as they stand: where they need no options to mean this database.
+    pub fn say_as_is(&self, line: impl Display) {
+        if !self.quiet {
+            self.line(line);
+        }
+    }
+
+    /// Adds the options that name database and store to each command of ours between backticks, so that it works when pasted.
+    pub fn placed(&self, text: &str) -> String {
+        if self.place.is_empty() {
+            return text.to_owned();
+        }
+        let mut parts = text.split('`');
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        let mut is_code = true;
+        for part in parts {
+            out.push('`');
+            match part.strip_prefix("dbelay ").filter(|rest| is_code && !rest.contains("--db")) {
+                Some(_) => {
+                    let end = part.find(" -- ").unwrap_or(part.len());
+                    let (command, rest) = part.split_at(end);
+                    out.push_str(&format!("{command}{}{rest}", self.place));
+                }
+                None => out.push_str(part),
+            }
+            is_code = !is_code;
+        }
+        out
     }
 
     /// Prints a line to standard error, from so many `-v` on.
@@ -206,6 +239,15 @@ impl Output {
             None => print(),
         }
     }
+}
+
+/// Writes the options of a command line that name database and store. What the environment says need not be said again.
+fn place(global: &Global, environment: &Environment) -> String {
+    let option = |name: &str, value: &str| shlex::try_quote(value).map(|value| format!(" --{name} {value}")).unwrap_or_default();
+    let database = global.db.as_deref().map(|db| option("db", &dbelay::source::redact(db))).unwrap_or_default();
+    let store = global.store.as_deref().and_then(std::path::Path::to_str);
+    let store = store.filter(|store| environment.var("DBELAY_STORE") != Some(store));
+    format!("{database}{}", store.map(|store| option("store", store)).unwrap_or_default())
 }
 
 /// Standard output, a pager before it, or nothing.

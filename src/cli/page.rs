@@ -81,7 +81,7 @@ pub fn write(
         Ok(_) => (Ending::Done, "nothing speaks against what the migration did".to_owned(), Some("`dbelay rollback` puts everything back")),
         Err(error) => {
             let ending = match error.database_state {
-                Some(DatabaseState::Unchanged) if is_unchanged => Ending::FailedUnchanged,
+                Some(DatabaseState::Unchanged) if is_unchanged || told.is_rehearsal => Ending::FailedUnchanged,
                 Some(DatabaseState::RolledBack | DatabaseState::Unchanged) => Ending::RolledBack,
                 _ => Ending::NotRolledBack,
             };

@@ -9,7 +9,7 @@ use dbelay::engine::sqlite::{Options, Sqlite};
 use dbelay::engine::{Engine, EngineError};
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
-use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult, Running};
+use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
 use dbelay::ops::{FileLook, OpError, Place, Session};
 use dbelay::render::StateName;
 use dbelay::schema::Settings;
@@ -382,12 +382,9 @@ impl<'a> Project<'a> {
         let mut open = Vec::new();
         for begin in journal::unfinished(&log, &session.source) {
             let (index, _, entry) = begin;
-            if let Some(process) = Running::find(session, *index) {
-                let message = format!(
-                    "the command of an interrupted `dbelay migrate` still runs: `{}`, process {}",
-                    entry.command.join(" "),
-                    process.pid
-                );
+            if let Some(running) = self.running(*index) {
+                let message =
+                    format!("the command of an interrupted `dbelay migrate` still runs: `{}`, {running}", entry.command.join(" "));
                 return Err(CliError::new(ErrorKind::Locked, message)
                     .state(super::DatabaseState::Unknown)
                     .hint("wait until it has ended, or end it; then try again"));
@@ -410,6 +407,14 @@ impl<'a> Project<'a> {
             }
         }
         Ok(open)
+    }
+
+    /// Names the processes of an interrupted operation's command that still run, if any do.
+    pub fn running(&self, begin: u64) -> Option<String> {
+        let mut found = dbelay::process::marked(&journal::mark(&self.store, begin));
+        found.sort_unstable();
+        let names: Vec<String> = found.iter().map(u32::to_string).collect();
+        (!names.is_empty()).then(|| format!("{} {}", if names.len() == 1 { "process" } else { "processes" }, names.join(", ")))
     }
 
     /// Says that an operation was left open, and what to do.

@@ -165,7 +165,10 @@ impl Stage {
             let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
             let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
             let mut stage = Self { database: database.at(place.join(file)), way, real: real.clone(), folder, in_use: Some(in_use) };
-            if stage.way == Way::InPlace {
+            if stage.way != Way::InPlace {
+                // A command that gives up its rights comes to it as to the real one.
+                like(&stage.folder, parent).map_err(|error| error.to_string())?;
+            } else {
                 stage.layer(parent).map_err(|error| format!("the layer cannot be made: {error}"))?;
             }
             let probed = if with_namespace { stage.probe(cx) } else { Err("`--no-namespace` was given".to_owned()) };
@@ -221,7 +224,7 @@ impl Stage {
     fn layer(&self, real: &Path) -> std::io::Result<()> {
         let upper = self.folder.join("upper");
         std::fs::create_dir(&upper)?;
-        std::fs::set_permissions(&upper, real.metadata()?.permissions())?;
+        like(&upper, real)?;
         std::fs::create_dir(self.folder.join("work"))
     }
 
@@ -238,7 +241,7 @@ impl Stage {
         let mut command = self.isolated(cx);
         command.push("--probe".into());
         let spec = CommandSpec { command, ..spec(cx, Vec::new()) };
-        let outcome = process::run(&spec, &mut |_| {}, &mut |_, _| {}).map_err(|error| error.to_string())?;
+        let outcome = process::run(&spec, &mut |_, _| {}).map_err(|error| error.to_string())?;
         if outcome.exit.success() {
             return Ok(());
         }
@@ -334,6 +337,17 @@ fn make(folder: &Path) -> std::io::Result<File> {
     let file = dbelay::durable::open_private(&folder.join(IN_USE))?;
     file.lock()?;
     Ok(file)
+}
+
+/// Gives a folder the permissions of another, and its owner where that may be done.
+fn like(folder: &Path, other: &Path) -> std::io::Result<()> {
+    let metadata = other.metadata()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let _ = std::os::unix::fs::chown(folder, Some(metadata.uid()), Some(metadata.gid()));
+    }
+    std::fs::set_permissions(folder, metadata.permissions())
 }
 
 /// Removes a scratch folder. Symbolic links in it are not followed.

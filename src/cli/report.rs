@@ -304,6 +304,7 @@ pub fn conclude(result: Result<Exit, CliError>, output: &Output) -> Exit {
     if error.hint.is_none() {
         error.hint = error.error.chain().find_map(|cause| look_up(cause)?.1).map(str::to_owned);
     }
+    error.hint = error.hint.map(|hint| output.placed(&hint));
     output.line(text(&error));
     print_document(&error, output);
     error.kind.exit()

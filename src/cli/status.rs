@@ -96,12 +96,14 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     if let Some(holder) = holder {
         cx.output.note(format_args!("`dbelay {}` (process {}) works on this project now", holder.command, holder.pid));
     }
-    for (_, _, entry) in open {
+    for (index, _, entry) in open {
         let when = super::time::stamp_text(&entry.time);
-        cx.output.warn(format_args!(
-            "`dbelay {}` of {when} was interrupted; the next command that changes something says what to do",
-            entry.kind.word()
-        ));
+        let word = entry.kind.word();
+        let next = match project.running(*index) {
+            Some(running) => format!("its command still runs ({running})"),
+            None => "the next command that changes something says what to do".to_owned(),
+        };
+        cx.output.warn(format_args!("`dbelay {word}` of {when} was interrupted; {next}"));
     }
     Ok(exit)
 }

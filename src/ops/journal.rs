@@ -9,7 +9,6 @@ use super::guard::Known;
 use super::{OpError, Session, capture, compare};
 use crate::engine::Finding;
 use crate::id::ObjectId;
-use crate::process::ProcessId;
 use crate::snapshot::manifest::SourceName;
 use crate::store::{BatchMode, Store, StoreError};
 
@@ -188,32 +187,9 @@ pub fn unfinished<'a>(log: &'a [Indexed], source: &SourceName) -> Vec<&'a Indexe
     log.iter().filter(|(index, _, entry)| entry.phase == Phase::Begin && entry.source == *source && !has_ended(*index)).collect()
 }
 
-/// The process of a migration command, kept in the store's cache while it runs: it may outlive us.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// The index of the entry that began the operation.
-    pub begin: u64,
-    /// The command's process.
-    pub process: ProcessId,
-}
-
-impl Running {
-    /// Names its file: one a database.
-    fn file(source: &SourceName) -> String {
-        format!("running-{}.json", ObjectId::of(format!("{} {}", source.engine, source.place).as_bytes()).short())
-    }
-
-    /// Remembers it. That it cannot be kept is no error.
-    pub fn remember(&self, session: &Session<'_>) {
-        let json = serde_json::to_vec(self).expect("plain data with string keys serialises");
-        session.store.write_cache(&Self::file(&session.source), &json);
-    }
-
-    /// Finds the command of an operation, if it still runs. Where the system does not tell of processes there is none.
-    pub fn find(session: &Session<'_>, begin: u64) -> Option<ProcessId> {
-        let running: Self = serde_json::from_slice(&session.store.read_cache(&Self::file(&session.source))?).ok()?;
-        (running.begin == begin && running.process.is_running()).then_some(running.process)
-    }
+/// Returns what marks the processes of an operation's command: it may outlive us. See [`crate::process::marked`].
+pub fn mark(store: &Store, begin: u64) -> String {
+    format!("{}-{begin}", store.id())
 }
 
 /// What is known of an operation that began and did not end.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::capture::{self, Label, Rules, State, Taken};
 use super::compare::Comparison;
 use super::guard::{self, GuardResult};
-use super::journal::{self, Entry, OperationKind, OperationResult, Phase, Running};
+use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::rollback::{self, Scope};
 use super::seen::{self, Seen};
 use super::verdict::{self, LossKind, Verdict};
@@ -19,7 +19,6 @@ use super::{FileLook, OpError, Session};
 use crate::config::GuardsConfig;
 use crate::engine::{Engine, EngineError, Finding, Obstacle};
 use crate::id::ObjectId;
-use crate::process::ProcessId;
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::manifest::{Snapshot, SnapshotKind, TableManifest};
 use crate::store::{BatchMode, BatchStats};
@@ -90,11 +89,11 @@ impl CommandEnd {
 
 /// What the caller does along the way.
 pub trait Steps {
-    /// Runs the command. `started` is to hear of its process.
+    /// Runs the command, marked with this ([`crate::process::MARK`]).
     ///
     /// # Errors
     /// Why it could not be started.
-    fn run(&mut self, started: &mut dyn FnMut(ProcessId)) -> std::io::Result<CommandEnd>;
+    fn run(&mut self, mark: &str) -> std::io::Result<CommandEnd>;
     /// The migration was not fine: decides what happens. The judgement is missing where the database cannot be read any more.
     fn decide(&mut self, end: &CommandEnd, judgement: Option<&Judgement>) -> OnFailure;
 }
@@ -305,7 +304,7 @@ pub fn carry_out(
     };
     let mut end_entry = Entry { phase: Phase::End, begin: Some(begin_index), findings: Vec::new(), guards: Vec::new(), ..begin };
 
-    let end = match steps.run(&mut |process| Running { begin: begin_index, process }.remember(session)) {
+    let end = match steps.run(&journal::mark(session.store, begin_index)) {
         Ok(end) => end,
         Err(source) => {
             if resumed.is_none() {
@@ -466,7 +465,7 @@ fn settle(
     mut events: Vec<FileEvent>,
     steps: &mut dyn Steps,
 ) -> Result<Outcome, OpError> {
-    let Prepared { pre, journal_mode, duration, .. } = prepared;
+    let Prepared { pre, journal_mode, look: file, duration, .. } = prepared;
     let durations = Durations { prepare: duration, ..Durations::default() };
     let (aftermath, look) = judged;
     let mode_event = |engine: &mut dyn Engine| match (journal_mode.clone(), engine.journal_mode().ok().flatten()) {
@@ -478,6 +477,9 @@ fn settle(
         (_, look) => {
             let result = if end.is_success() { OperationResult::Done } else { OperationResult::RolledBack };
             let mut limits = Vec::new();
+            if result == OperationResult::RolledBack {
+                limits.extend(restore_permissions(session, file.as_ref()));
+            }
             if let Some((mut engine, _)) = look {
                 events.extend(mode_event(&mut *engine));
                 if result == OperationResult::RolledBack {
@@ -506,6 +508,7 @@ fn settle(
                 Ok(done) => {
                     limits = done.map(|done| done.plan.limits).unwrap_or_default();
                     limits.extend(restore_mode(&mut *engine, &events));
+                    limits.extend(restore_permissions(session, file.as_ref()));
                     OperationResult::RolledBack
                 }
                 Err(error) => {
@@ -516,6 +519,19 @@ fn settle(
         }
     };
     Ok(Outcome { pre, after, end, aftermath, events, result, limits, rollback_error, durations })
+}
+
+/// Makes the file's permissions and owner what they were. Says that it did, or why it could not.
+fn restore_permissions(session: &Session<'_>, before: Option<&FileLook>) -> Option<String> {
+    let before = before?;
+    let after = session.place.look()?;
+    if (before.mode, before.owner) == (after.mode, after.owner) {
+        return None;
+    }
+    Some(match session.place.protect(before) {
+        Ok(()) => "the command had changed the permissions of the file; they are what they were".to_owned(),
+        Err(error) => format!("the command changed the permissions of the file, and they could not be put back: {error}"),
+    })
 }
 
 /// Makes the journal mode what it was. Says why it could not.

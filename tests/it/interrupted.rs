@@ -29,11 +29,6 @@ struct Interrupted {
     command: Option<i32>,
 }
 
-fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-}
-
 /// Runs a migration whose command does its first half, says so, and waits on a pipe before the second.
 fn interrupt(whom: Killed) -> Interrupted {
     let sandbox = Sandbox::with(SHOP);
@@ -59,12 +54,14 @@ fn interrupt(whom: Killed) -> Interrupted {
         assert_eq!(dbelay.wait().unwrap().signal(), Some(9));
     }
     if whom != Killed::Dbelay {
-        kill(pid);
-        // The `cat` that it waited for is of its group, and ends with the pipe.
-        drop(std::fs::OpenOptions::new().read(true).write(true).open(sandbox.path("go")));
+        // It leads a group, in which the `cat` is that it waits for.
+        let group = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
     }
     if whom == Killed::Both {
-        wait_gone(pid);
+        while rustix::process::test_kill_process_group(rustix::process::Pid::from_raw(pid).unwrap()).is_ok() {
+            std::thread::yield_now();
+        }
     }
     std::fs::write(sandbox.path("resumed"), "").unwrap();
     Interrupted { sandbox, kept, dbelay, command: (whom == Killed::Dbelay).then_some(pid) }
@@ -93,7 +90,7 @@ fn a_command_that_outlives_dbelay_is_named_and_waited_for() {
     let interrupted = interrupt(Killed::Dbelay);
     let (sandbox, pid) = (&interrupted.sandbox, interrupted.command.unwrap());
     for arguments in [&["migrate", "--", "true"][..], &["rollback"], &["migrate", "--resume"], &["migrate", "--accept"], &["undo"]] {
-        sandbox.dbelay(arguments).exits(11).says(&["still runs", &format!("process {pid}")]);
+        sandbox.dbelay(arguments).exits(11).says(&["still runs", &pid.to_string()]);
     }
     // Its work goes on, and ends.
     std::fs::write(sandbox.path("go"), "go").unwrap();

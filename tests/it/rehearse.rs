@@ -91,6 +91,28 @@ fn a_good_rehearsal_goes_on_to_the_real_run() {
 }
 
 #[test]
+fn both_runs_find_the_same_on_standard_input() {
+    let sandbox = Sandbox::with(POSTS);
+    std::fs::write(sandbox.path("up.sql"), GOOD).unwrap();
+    let mut command = sandbox.command();
+    command.stdin(std::fs::File::open(sandbox.path("up.sql")).unwrap());
+    let script = "cat > \"$1.sql\" && exec \"$0\" --db \"$1\" demo-apply \"$1.sql\"";
+    command.args(["--db", "app.db", "migrate", "--rehearse", "--yes", "--", "sh", "-c", script, env!("CARGO_BIN_EXE_dbelay"), "{db}"]);
+    finish(&mut command).exits(0);
+    assert_eq!(sandbox.number("SELECT count(email) FROM users"), 2);
+}
+
+#[test]
+fn what_is_to_be_pasted_names_this_database() {
+    let sandbox = Sandbox::with(POSTS);
+    sandbox.dbelay(&["migrate", "--on-failure", "keep", "--", "sh", "-c", "exit 1"]).exits(4);
+    let run = sandbox.migrate(&["--on-failure", "keep", "--store", "my store"], "DELETE FROM posts").exits(5);
+    run.says(&["`dbelay rollback pre --db app.db --store 'my store'`"]);
+    let odd = Sandbox::with("CREATE TABLE \"a b\"(id INTEGER PRIMARY KEY); INSERT INTO \"a b\" VALUES(1)");
+    odd.migrate(&[], "DELETE FROM \"a b\"").exits(4).says(&["`dbelay migrate --allow 'a b' --db app.db -- ...`"]);
+}
+
+#[test]
 fn without_a_terminal_somebody_must_have_said_yes() {
     let sandbox = Sandbox::with(POSTS);
     sandbox.dbelay(&["migrate", "--rehearse", "--", "true"]).exits(2).says(&["--rehearse --yes", "--rehearse-only"]);

@@ -55,7 +55,7 @@ impl Migration<'_> {
         };
         let options = self.options.clone();
         let rehearsal = self.project.with_database(&stage.database, |scratch| {
-            let run = &mut || self.execute(&spec, &mut |_| {});
+            let run = &mut || self.execute(&spec);
             rehearse::rehearse(session, scratch, prepared, &options, run).map_err(|error| {
                 let state = if stage.is_protected() { DatabaseState::Unchanged } else { DatabaseState::Unknown };
                 CliError::from(error).context("the rehearsal failed; the real run was not begun").state(state)

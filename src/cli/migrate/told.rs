@@ -139,9 +139,20 @@ fn sentence(loss: &Loss) -> String {
     text
 }
 
+/// Writes an option so that a shell takes it as it is.
+fn allowance(name: &str) -> String {
+    match shlex::try_quote(name) {
+        // A name with a comma would be taken for two.
+        Ok(_) if name.contains(',') => format!("(`allow = [{name:?}]` under [migrate] in dbelay.toml)"),
+        Ok(quoted) if name.starts_with('-') => format!("--allow={quoted}"),
+        Ok(quoted) => format!("--allow {quoted}"),
+        Err(_) => "(in dbelay.toml)".to_owned(),
+    }
+}
+
 /// Returns the options that announce the losses; none where there are none.
 pub(super) fn allowances(verdict: &Verdict) -> Option<String> {
-    let mut allowances: Vec<String> = verdict.unannounced().map(|loss| format!("--allow {}", loss.allowance())).collect();
+    let mut allowances: Vec<String> = verdict.unannounced().map(|loss| allowance(&loss.allowance())).collect();
     allowances.dedup();
     (!allowances.is_empty()).then(|| allowances.join(" "))
 }
