@@ -26,6 +26,7 @@ mod orphans;
 mod parts;
 mod rows;
 mod search;
+mod unset;
 mod values;
 mod virtual_tables;
 mod watch;
@@ -54,6 +55,9 @@ use watch::{EXAMPLES_MAX, Overwrite, Tally, Watch};
 
 /// How many different values make one that replaces them all a loss.
 const DIFFERENT_MIN: usize = 3;
+
+/// One in how many values is so few that it proves nothing.
+const FEW_IN: u64 = 20;
 
 /// One table's part in a migration.
 pub struct TableChange {
@@ -358,12 +362,20 @@ impl Suspicion<'_> {
     fn changed(&self, verdict: &mut Verdict) -> Result<Option<(Loss, Option<Held>)>, OpError> {
         let watch = self.watch;
         let held = || values::held_in_changed(self.search, self.at, self.place);
-        if watch.emptied.count > 0 && self.count(Side::After, &mut |cell| !watch.is_nothing(cell))? == 0 {
-            let mut loss = self.told(LossKind::ColumnEmptied, &watch.emptied);
-            let held = held()?;
-            let values = held.as_ref().map(Held::different).unwrap_or_default();
-            loss.cause = cause::of_values(self.search, self.at, self.origin().column, &values)?;
-            return Ok(Some((loss, held)));
+        if watch.emptied.count > 0 {
+            let stand = self.count_old(&mut |cell| !watch.is_nothing(cell))?;
+            if self.is_emptied(stand) {
+                let mut loss = self.emptied(&watch.emptied, stand);
+                let held = held()?;
+                let values = held.as_ref().map(Held::different).unwrap_or_default();
+                loss.cause = cause::of_values(self.search, self.at, self.origin().column, &values)?;
+                return Ok(Some((loss, held)));
+            }
+            if let Some(unset) = unset::references(self.search, self.at, self.place)? {
+                let mut loss = self.emptied(&unset.tally, stand + watch.emptied.count - unset.tally.count);
+                loss.explain(unset.cause);
+                return Ok(Some((loss, Some(unset.held))));
+            }
         }
         if let Some(loss) = self.overwritten(verdict)? {
             return Ok(Some((loss, held()?)));
@@ -379,13 +391,34 @@ impl Suspicion<'_> {
                 return Ok(Some((loss, held()?)));
             }
         } else if let Some(length) = cuts.length.filter(|_| cuts.is_various && cuts.tally.count > 1)
-            && self.count(Side::After, &mut |cell| length_of(cell) > length as u64)? == 0
+            && let longer = self.count_old(&mut |cell| length_of(cell) > length as u64)?
+            && longer.saturating_mul(FEW_IN) <= cuts.tally.count
         {
             let mut loss = self.told(LossKind::Truncated, &cuts.tally);
-            loss.explain(format!("none is longer than {length} now"));
+            loss.explain(match longer {
+                0 => format!("none is longer than {length} now"),
+                longer => format!("all but {} are no longer than {length} now", number(longer)),
+            });
             return Ok(Some((loss, held()?)));
         }
         Ok(None)
+    }
+
+    /// Tells whether a column's values are as good as all gone; `stand` is how many do in rows that were there before.
+    ///
+    /// One value that nobody touched shows that somebody chose which to clear; one that came, or became another, does not. In a table that was made
+    /// anew, nothing was chosen: what stands was repaired afterwards.
+    fn is_emptied(&self, stand: u64) -> bool {
+        let (count, replaced) = (self.watch.emptied.count, self.watch.replaced);
+        // What a change of type made of the others is judged by itself.
+        let is_most = replaced == 0 || replaced < count && !self.watch.is_retyped;
+        stand <= replaced && is_most || self.watch.is_copied && stand.saturating_mul(FEW_IN) <= count
+    }
+
+    fn emptied(&self, tally: &Tally, stand: u64) -> Loss {
+        let mut loss = self.told(LossKind::ColumnEmptied, tally);
+        loss.of = tally.count + stand;
+        loss
     }
 
     /// Judges a column all of whose changed values became one.
@@ -394,8 +427,7 @@ impl Suspicion<'_> {
         if self.watch.is_nothing(value) || *is_time || different.is_empty() {
             return Ok(None);
         }
-        let added = self.search.touched[self.at].counts.added;
-        if self.count(Side::After, &mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)? > added {
+        if self.count_old(&mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)? > 0 {
             return Ok(None);
         }
         let (mut held, mut stood) = (0, false);
@@ -419,6 +451,21 @@ impl Suspicion<'_> {
         let are = if gone == 1 { "one is" } else { "different ones are" };
         loss.explain(format!("every one is {value} now, {} {are} gone", number(gone as u64)));
         Ok(Some(loss))
+    }
+
+    /// Counts cells of the column after, but for those of rows that came.
+    fn count_old(&self, is_counted: &mut dyn FnMut(&str) -> bool) -> Result<u64, OpError> {
+        let mut came = 0;
+        let Touched { pair, counts, .. } = &self.search.touched[self.at];
+        if let (1.., Some(index)) = (counts.added, pair.columns[self.place].after) {
+            self.search.comparison.rows(pair, Cells::All, &mut |change| {
+                if let RowChange::Added(row) = change {
+                    came += row.get(index).map_or(0, |cell| u64::from(is_counted(cell)));
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(self.count(Side::After, is_counted)?.saturating_sub(came))
     }
 
     /// Counts cells of the column on one side.

@@ -41,7 +41,8 @@ pub enum LossKind {
     RowsRemoved,
     /// A column went with its values.
     ColumnDropped,
-    /// Every value of a column became NULL, an empty text, or the default of a table that was made anew.
+    /// The values of a column became NULL, an empty text, or the default of a table that was made anew: all of them, or those that a foreign key
+    /// reached.
     ColumnEmptied,
     /// Three or more different values of a column became one and the same.
     Overwritten,
@@ -84,6 +85,7 @@ impl Loss {
             LossKind::TableDropped => format!("table `{table}` was dropped, and {count} of its {of} rows stand nowhere now"),
             LossKind::RowsRemoved => format!("{count} of {of} rows of `{table}` are gone"),
             LossKind::ColumnDropped => format!("column `{table}.{column}` was dropped with {count} {values}"),
+            LossKind::ColumnEmptied if !is_all => format!("column `{table}.{column}` lost {count} of its {of} values"),
             LossKind::ColumnEmptied => format!("column `{table}.{column}` lost all of its {count} {values}: nothing is left of them"),
             LossKind::Overwritten if is_all => format!("all {count} values of `{table}.{column}` were overwritten"),
             LossKind::Overwritten => format!("{count} of {of} values of `{table}.{column}` were overwritten"),

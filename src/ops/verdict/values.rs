@@ -31,7 +31,12 @@ impl Held {
         self.marks.iter().copied().collect()
     }
 
-    fn push(&mut self, key: Option<&Cell>, cell: &str) {
+    /// Takes a value of a row, the row as the table had it before.
+    pub(super) fn push(&mut self, shape: &TableShape, row: &[Cell], cell: &str) {
+        self.see(single_key(shape).and_then(|key| row.get(key)), cell);
+    }
+
+    fn see(&mut self, key: Option<&Cell>, cell: &str) {
         self.keys.extend(key.map(|key| marks::mark(key)));
         self.marks.push(marks::mark(cell));
         self.is_telling |= marks::is_telling(cell);
@@ -175,7 +180,7 @@ pub(super) fn held_in_column(search: &Search<'_>, at: usize, column: usize) -> R
         if let Some(cell) = cells.first().filter(|cell| marks::mark(cell) != NOTHING)
             && !key.is_some_and(|key| removed.contains(&marks::mark(key)))
         {
-            held.push(key, cell);
+            held.see(key, cell);
         }
     })?;
     Ok(Some(held))
@@ -197,7 +202,7 @@ pub(super) fn held_in_changed(search: &Search<'_>, at: usize, column: usize) -> 
             && columns.contains(&column)
             && let Some(cell) = before.get(place).filter(|cell| marks::mark(cell) != NOTHING)
         {
-            held.push(key.and_then(|key| before.get(key)), cell);
+            held.see(key.and_then(|key| before.get(key)), cell);
         }
         ControlFlow::Continue(())
     })?;

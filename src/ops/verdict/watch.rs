@@ -27,7 +27,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, key: &dyn Fn() -> String) {
+    pub(super) fn add(&mut self, key: &dyn Fn() -> String) {
         self.count += 1;
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(key());
@@ -54,8 +54,12 @@ pub(super) struct ColumnWatch {
     pub(super) is_retyped: bool,
     /// The value that means nothing besides NULL and the empty text: the default of a table that was made anew.
     pub(super) default: Option<String>,
+    /// Whether the table was made anew, so that a copy may have left the column out.
+    pub(super) is_copied: bool,
     /// Values that became nothing.
     pub(super) emptied: Tally,
+    /// How many values became others.
+    pub(super) replaced: u64,
     /// Whether all changed values became one.
     pub(super) overwrite: Overwrite,
     /// Values that were cut to the length of the first of them.
@@ -142,8 +146,10 @@ impl ColumnWatch {
     }
 
     fn see(&mut self, store: &Store, was: &Cell, is: &Cell, key: &dyn Fn() -> String) {
-        if !self.is_nothing(was) && self.is_nothing(is) {
-            self.emptied.add(key);
+        match (self.is_nothing(was), self.is_nothing(is)) {
+            (false, true) => self.emptied.add(key),
+            (false, false) => self.replaced += 1,
+            (true, _) => {}
         }
         self.see_overwrite(was, is, key);
         // Without its last quote, a text is the beginning of what it was cut from.
@@ -215,6 +221,7 @@ impl<'a> Watch<'a> {
             ColumnWatch {
                 is_retyped: !after.declared_type.eq_ignore_ascii_case(&before.declared_type),
                 default: counts.then(|| after.default.clone()),
+                is_copied: is_rebuilt,
                 ..ColumnWatch::default()
             }
         };
