@@ -18,6 +18,7 @@
 mod cause;
 mod conversion;
 mod ledger;
+mod links;
 mod loss;
 mod marks;
 mod matching;

@@ -447,6 +447,13 @@ fn a_column_made_into_a_lookup_table_has_moved() {
          ALTER TABLE users DROP COLUMN country",
         &["moved: `users.country` to `countries.name` (40 values, 3 different)"],
     );
+    // Of numbers, too, it is the reference that tells.
+    keeps(
+        PEOPLE,
+        "CREATE TABLE levels(id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO levels(n) SELECT DISTINCT score FROM users ORDER BY score DESC;
+         ALTER TABLE users ADD COLUMN level INTEGER; UPDATE users SET level = (SELECT id FROM levels WHERE n = score); ALTER TABLE users DROP COLUMN score",
+        &["moved: `users.score` to `levels.n` (40 values, 7 different)"],
+    );
     // Small numbers stand in every table.
     loses(
         PEOPLE,
@@ -614,4 +621,114 @@ fn rows_that_came_or_were_spared_hide_no_cut() {
         &["39 of 40 values of `t.body` were cut short; all but 1 are no longer than 21 now"],
     );
     keeps(base, "UPDATE t SET body = substr(body,1,21) WHERE id > 20", &[]);
+}
+
+/// Makes a lookup table of the countries.
+const COUNTRIES: &str =
+    "CREATE TABLE countries(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO countries(name) SELECT DISTINCT country FROM users";
+
+#[test]
+fn a_lookup_table_that_no_row_leads_to_holds_nothing() {
+    let add = "ALTER TABLE users ADD COLUMN country_id INTEGER";
+    let set = "UPDATE users SET country_id = (SELECT id FROM countries WHERE name = country)";
+    for link in [
+        String::new(),
+        format!("{add};"),
+        format!("{add}; UPDATE users SET country_id = 1;"),
+        format!("{add}; {set} WHERE id < 30;"),
+        // Joined by the wrong column.
+        format!(
+            "{add}; UPDATE users SET country_id = (SELECT c.id FROM countries c WHERE c.id = users.id%3+1 OR c.id = 1 AND users.id = 8 LIMIT 1);"
+        ),
+    ] {
+        loses(
+            PEOPLE,
+            &format!("{COUNTRIES}; {link} ALTER TABLE users DROP COLUMN country"),
+            &["column `users.country` was dropped with 40 values"],
+        );
+    }
+    let emptied = "column `users.country` lost all of its 40 values";
+    loses(PEOPLE, &format!("{COUNTRIES}; UPDATE users SET country = NULL"), &[emptied]);
+    keeps(
+        PEOPLE,
+        &format!("{COUNTRIES}; {add}; {set}; UPDATE users SET country = NULL"),
+        &["moved: `users.country` to `countries.name` (40 values, 3 different)"],
+    );
+    // The rows went to another table under other keys.
+    let base = PEOPLE.split("CREATE TABLE posts").next().unwrap();
+    let table = "CREATE TABLE people(pid INTEGER PRIMARY KEY, first TEXT, last TEXT, mail TEXT, score INT, active INT, cid INT)";
+    let copy = "INSERT INTO people(first,last,mail,score,active,cid) SELECT first,last,email,score,active,CID FROM users JOIN countries c ON name = country ORDER BY last";
+    let went = format!("{COUNTRIES}; {table}; {copy}; DROP TABLE users");
+    keeps(base, &went.replace("CID", "c.id"), &["moved: `users.country` to `countries.name` (40 values, 3 different)"]);
+    loses(base, &went.replace("CID", "1"), &["column `users.country` was dropped with 40 values; its rows went to `people` without it"]);
+}
+
+#[test]
+fn a_table_of_statistics_is_no_lookup_table() {
+    loses(
+        PEOPLE,
+        "CREATE TABLE stats(country TEXT, n INTEGER); INSERT INTO stats SELECT country, count(*) FROM users GROUP BY 1; ALTER TABLE users DROP COLUMN country",
+        &["column `users.country` was dropped with 40 values"],
+    );
+}
+
+#[test]
+fn values_in_the_rows_of_others_have_not_moved() {
+    loses(
+        PEOPLE,
+        "ALTER TABLE users ADD COLUMN mail TEXT; UPDATE users SET mail = (SELECT email FROM users u WHERE u.id = 41 - users.id); ALTER TABLE users DROP COLUMN email",
+        &["column `users.email` was dropped with 40 values"],
+    );
+}
+
+#[test]
+fn rows_of_several_columns_lead_to_their_values_by_all_of_them() {
+    let base = "CREATE TABLE names(post INTEGER, lang TEXT, name TEXT, mood TEXT, PRIMARY KEY(post, lang)) WITHOUT ROWID;
+        WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<20) INSERT INTO names SELECT i, l, 'name '||i||l, 'mood '||(i%4) FROM c, (SELECT 'en' l UNION SELECT 'de')";
+    let split = "CREATE TABLE texts(id INTEGER PRIMARY KEY, post INTEGER, lang TEXT, v TEXT); INSERT INTO texts(post,lang,v) SELECT post,lang,name FROM names ORDER BY name";
+    let drop = "ALTER TABLE names DROP COLUMN name";
+    keeps(base, &format!("{split}; {drop}"), &["moved: `names.name` to `texts.v` (40 values)"]);
+    loses(
+        base,
+        &format!("{split}; UPDATE texts SET lang = 'fr' WHERE id = 3; {drop}"),
+        &["column `names.name` was dropped with 40 values"],
+    );
+    keeps(
+        base,
+        "CREATE TABLE moods(id INTEGER PRIMARY KEY, m TEXT); INSERT INTO moods(m) SELECT DISTINCT mood FROM names; ALTER TABLE names ADD COLUMN mid INTEGER;
+         UPDATE names SET mid = (SELECT id FROM moods WHERE m = mood); ALTER TABLE names DROP COLUMN mood",
+        &["moved: `names.mood` to `moods.m` (40 values, 4 different)"],
+    );
+}
+
+#[test]
+fn values_that_others_stand_for_one_to_one_have_moved() {
+    let code = |code: &str| {
+        format!("ALTER TABLE users ADD COLUMN code INTEGER; UPDATE users SET code = {code}; ALTER TABLE users DROP COLUMN country")
+    };
+    keeps(
+        PEOPLE,
+        &code("CASE country WHEN 'Chile' THEN 0 WHEN 'Ghana' THEN 1 ELSE 2 END"),
+        &["moved: `users.country` to `users.code` (40 values, 3 different)"],
+    );
+    for lossy in ["country = 'Chile'", "CASE country WHEN 'Chile' THEN 0 WHEN 'Ghana' THEN 1 END", "id"] {
+        loses(PEOPLE, &code(lossy), &["column `users.country` was dropped with 40 values"]);
+    }
+    // Any other key goes one to one with what is different everywhere.
+    loses(
+        PEOPLE,
+        "ALTER TABLE users ADD COLUMN uuid TEXT; UPDATE users SET uuid = hex(randomblob(8)); ALTER TABLE users DROP COLUMN email",
+        &["column `users.email` was dropped with 40 values"],
+    );
+}
+
+#[test]
+fn a_column_whose_copy_was_made_before_has_moved() {
+    let base = format!("{PEOPLE} ALTER TABLE users ADD COLUMN mail TEXT; UPDATE users SET mail = email;");
+    keeps(&base, "ALTER TABLE users DROP COLUMN email", &["moved: `users.email` to `users.mail` (40 values)"]);
+    loses(
+        &format!("{base} UPDATE users SET mail = 'x' WHERE id = 4"),
+        "ALTER TABLE users DROP COLUMN email",
+        &["column `users.email` was dropped"],
+    );
 }

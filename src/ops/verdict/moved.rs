@@ -4,8 +4,9 @@
 //!   their values; a row has moved if the cells that were matched stand in one row that came. Each row that came stands for one that went; where
 //!   rows were merged that are equal, at most half of them may have none of their own, since the few kinds of a long list are no copy of the list. A row's
 //!   integer key may be another afterwards. Rows that were equal to others, and none are now, were duplicates.
-//! - *Values* (`values.rs`): a column was split off. Each value stands in a column that came, beside the key of its row; or at least three different
-//!   ones, which are no integers, do so in a column of whatever rows (a lookup table).
+//! - *Values* (`values.rs`): a column was split off. Each value stands in a column that came, beside the key of its row.
+//! - *Links* (`links.rs`): each row that held a value still leads to it: a column of the row refers to the row that the value stands in now (a lookup
+//!   table), or a column that came says another value for each (a recoding). That the values stand somewhere is not enough.
 //! - *Parts* (`parts.rs`): in its own row each text is part of a column that came, or each of its words is (two names became one, or one two).
 //!
 //! Chance is no move: what was matched must tell something, by its name or because no flag, count or key is alike.
@@ -48,8 +49,10 @@ pub enum MovedBy {
     Values,
     /// Rows that were equal to one that is still there.
     Duplicate,
-    /// Different values, each once or more.
+    /// Values, in rows that something in their own rows refers to.
     Lookup,
+    /// Values that stand for them one to one, in their own rows.
+    Recoded,
     /// Texts that are part of others, or were taken apart.
     Part,
 }

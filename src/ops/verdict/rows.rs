@@ -1,13 +1,13 @@
 //! Where the rows went that are gone from a table: what of it moved, what was merged, and what did not go along. `moved.rs` says by what rules.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::marks::{self, NOTHING};
 use super::matching::{Match, Matching, projection};
 use super::moved::{Moved, MovedBy};
 use super::search::{Rows, Search, Touched};
-use super::values::{Held, single_key};
+use super::values::{Held, keys_mark};
 use crate::ops::OpError;
 use crate::rows::TableShape;
 use crate::snapshot::rowdiff;
@@ -90,7 +90,16 @@ fn follow(search: &Search<'_>, at: usize, target: usize, gone: &Rows, mut matche
         different,
         by: MovedBy::Rows,
     });
-    let key = single_key(before);
+    let mut stand: HashMap<u128, (Vec<usize>, usize)> = HashMap::new();
+    for row in 0..came.len() {
+        stand.entry(projection(matched.columns.iter().map(|&(_, to)| came.mark(row, to)))).or_default().0.push(row);
+    }
+    let mut place = |row: usize| {
+        let (rows, next) = stand.get_mut(&projection(matched.columns.iter().map(|&(from, _)| gone.mark(row, from))))?;
+        *next += 1;
+        rows.get(*next - 1).or(rows.last()).copied()
+    };
+    let places: Vec<Option<usize>> = matched.rows.iter().map(|&row| place(row)).collect();
     for (column, shape) in before.columns.iter().enumerate() {
         let is_key = before.identity.contains(&column);
         let is_renumbered = is_key && (target == at || before.identity.len() == 1 && gone.is_integer[column]);
@@ -98,10 +107,13 @@ fn follow(search: &Search<'_>, at: usize, target: usize, gone: &Rows, mut matche
             continue;
         }
         let mut values = Held { is_telling: gone.is_telling[column], is_text: !gone.is_integer[column], ..Held::default() };
-        for &row in matched.rows.iter().filter(|&&row| gone.mark(row, column) != NOTHING) {
+        let mut went = Vec::new();
+        for (&row, place) in matched.rows.iter().zip(&places).filter(|(row, _)| gone.mark(**row, column) != NOTHING) {
             values.marks.push(gone.mark(row, column));
-            values.keys.extend(key.map(|key| gone.mark(row, key)));
+            values.keys.extend(keys_mark(before.identity.iter().map(|&key| gone.mark(row, key))));
+            went.extend(*place);
         }
+        values.went = Some((target, went));
         // A column that went along, with other values: a change.
         let namesake = after.columns.iter().position(|other| !other.hidden && other.name.eq_ignore_ascii_case(&shape.name));
         let went_along = namesake.is_some_and(|namesake| came.different(namesake).len() >= values.different().len().min(3));

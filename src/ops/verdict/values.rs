@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use super::links;
 use super::marks::{self, NOTHING};
+use super::matching::projection;
 use super::moved::{Moved, MovedBy};
 use super::search::{Rows, Search, Touched};
 use crate::ops::OpError;
@@ -13,13 +15,15 @@ use crate::snapshot::changes::{Cell, Cells, RowChange};
 /// Values that went from a column.
 #[derive(Default)]
 pub(super) struct Held {
-    /// The marks of their rows' keys; empty where rows have no key of one column.
+    /// The marks of their rows' keys; empty where rows have no key.
     pub(super) keys: Vec<u64>,
     pub(super) marks: Vec<u64>,
     /// Whether any value is telling, see [`marks::is_telling`].
     pub(super) is_telling: bool,
     /// Whether any value is no integer.
     pub(super) is_text: bool,
+    /// Where their rows stand now, if not in their own table: the pair's index, and for each value a row among those that came to it.
+    pub(super) went: Option<(usize, Vec<usize>)>,
 }
 
 impl Held {
@@ -33,23 +37,27 @@ impl Held {
 
     /// Takes a value of a row, the row as the table had it before.
     pub(super) fn push(&mut self, shape: &TableShape, row: &[Cell], cell: &str) {
-        self.see(single_key(shape).and_then(|key| row.get(key)), cell);
+        self.see(key_mark(shape.identity.iter().filter_map(|&key| row.get(key))), cell);
     }
 
-    fn see(&mut self, key: Option<&Cell>, cell: &str) {
-        self.keys.extend(key.map(|key| marks::mark(key)));
+    fn see(&mut self, key: Option<u64>, cell: &str) {
+        self.keys.extend(key);
         self.marks.push(marks::mark(cell));
         self.is_telling |= marks::is_telling(cell);
         self.is_text |= cell.starts_with(['"', '{']) || cell.contains('.');
     }
 }
 
-/// Returns the column that is the key, where it is one.
-pub(super) fn single_key(shape: &TableShape) -> Option<usize> {
-    match shape.identity.as_slice() {
-        [key] => Some(*key),
-        _ => None,
-    }
+/// Returns what stands for a key, of one column or several; none where there is no key.
+pub(super) fn key_mark<'a>(cells: impl Iterator<Item = &'a Cell>) -> Option<u64> {
+    keys_mark(cells.map(|cell| marks::mark(cell)))
+}
+
+/// Returns what stands for the marks of a key's cells: of one column, its mark.
+pub(super) fn keys_mark(mut marks: impl Iterator<Item = u64>) -> Option<u64> {
+    let first = marks.next()?;
+    let Some(second) = marks.next() else { return Some(first) };
+    Some(projection([first, second].into_iter().chain(marks)) as u64)
 }
 
 /// Where values of a column may not be looked for: where they stood.
@@ -67,11 +75,12 @@ pub(super) struct Origin<'a> {
 pub(super) fn values(search: &Search<'_>, origin: Origin<'_>, held: &Held) -> Result<Option<Moved>, OpError> {
     let Some(before) = &search.touched[origin.at].pair.before else { return Ok(None) };
     let wanted = held.different();
-    let mut lookup = None;
+    let mut lookups: Vec<(usize, usize)> = Vec::new();
     let mut beside_key: Option<(bool, String, String)> = None;
     for (target, touched) in search.targets() {
         let Some(after) = &touched.pair.after else { continue };
         let Some(came) = search.arrivals(target)? else { continue };
+        let keys = keys_in(before, after);
         for (to, shape) in after.columns.iter().enumerate() {
             let is_origin = target == origin.at && Some(to) == origin.after;
             if shape.hidden || shape.generated || is_origin || !wanted.is_subset(&came.different(to)) {
@@ -82,31 +91,46 @@ pub(super) fn values(search: &Search<'_>, origin: Origin<'_>, held: &Held) -> Re
             let is_meant = is_namesake || wanted.len() > 1;
             if is_meant
                 && beside_key.as_ref().is_none_or(|(was_namesake, ..)| is_namesake && !was_namesake)
-                && (0..after.columns.len()).any(|key| key != to && stands_beside(&came, key, to, held))
+                && keys.iter().any(|key| !key.contains(&to) && stands_beside(&came, key, to, held))
             {
                 beside_key = Some((is_namesake, after.name.clone(), shape.name.clone()));
-            } else if wanted.len() > 2 && held.is_telling && held.is_text && lookup.is_none() {
-                lookup = Some((after.name.clone(), shape.name.clone()));
+            } else {
+                lookups.push((target, to));
             }
         }
     }
-    let (by, to_table, to_column) = match (beside_key, lookup) {
-        (Some((_, table, column)), _) => (MovedBy::Values, table, column),
-        (None, Some((table, column))) => (MovedBy::Lookup, table, column),
-        (None, None) => return Ok(None),
+    let (by, to_table, to_column) = match beside_key {
+        Some((_, table, column)) => (MovedBy::Values, table, column),
+        None => match links::followed(search, origin, held, &lookups)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
     };
-    let different = (by == MovedBy::Lookup && wanted.len() < held.marks.len()).then_some(wanted.len() as u64);
+    let different = (by != MovedBy::Values && wanted.len() < held.marks.len()).then_some(wanted.len() as u64);
     let (count, column) = (held.count(), Some(origin.column.to_owned()));
     Ok(Some(Moved { table: before.name.clone(), column, to_table, to_columns: vec![to_column], count, of: count, different, by }))
 }
 
+/// Lists what may be the key of another table's rows in a table: each of its columns, or those of the same names where the key has several.
+fn keys_in(before: &TableShape, after: &TableShape) -> Vec<Vec<usize>> {
+    if before.identity.len() < 2 {
+        return (0..after.columns.len()).map(|column| vec![column]).collect();
+    }
+    let named = |&column: &usize| {
+        let name = &before.columns.get(column)?.name;
+        after.columns.iter().position(|other| other.name.eq_ignore_ascii_case(name))
+    };
+    before.identity.iter().map(named).collect::<Option<Vec<usize>>>().into_iter().collect()
+}
+
 /// Tells whether each value stands in one row with the key that its row had.
-fn stands_beside(came: &Rows, key: usize, to: usize, held: &Held) -> bool {
+fn stands_beside(came: &Rows, key: &[usize], to: usize, held: &Held) -> bool {
     if held.keys.len() != held.marks.len() || held.keys.is_empty() {
         return false;
     }
     let rows = (0..came.len()).filter(|&row| came.is_fresh(row, to));
-    let pairs: HashSet<(u64, u64)> = rows.map(|row| (came.mark(row, key), came.mark(row, to))).collect();
+    let pair = |row: usize| Some((keys_mark(key.iter().map(|&key| came.mark(row, key)))?, came.mark(row, to)));
+    let pairs: HashSet<(u64, u64)> = rows.filter_map(pair).collect();
     held.keys.iter().zip(&held.marks).all(|(key, mark)| pairs.contains(&(*key, *mark)))
 }
 
@@ -167,18 +191,17 @@ pub(super) fn held_in_column(search: &Search<'_>, at: usize, column: usize) -> R
     if !search.fits(&narrow, manifest.rows) {
         return Ok(None);
     }
-    let key = single_key(before);
     let mut removed = HashSet::new();
-    if let (1.., Some(key)) = (counts.removed, key) {
+    if counts.removed > 0 {
         let Some(gone) = search.departures(at)? else { return Ok(None) };
-        removed = (0..gone.len()).map(|row| gone.mark(row, key)).collect();
+        removed = (0..gone.len()).filter_map(|row| keys_mark(before.identity.iter().map(|&key| gone.mark(row, key)))).collect();
     }
-    let columns: Vec<usize> = std::iter::once(column).chain(key).collect();
+    let columns: Vec<usize> = std::iter::once(column).chain(before.identity.iter().copied()).collect();
     let mut held = Held::default();
     search.columns(manifest, &columns, &mut |cells| {
-        let key = cells.get(1).copied();
+        let key = key_mark(cells.iter().skip(1).copied());
         if let Some(cell) = cells.first().filter(|cell| marks::mark(cell) != NOTHING)
-            && !key.is_some_and(|key| removed.contains(&marks::mark(key)))
+            && !key.is_some_and(|key| removed.contains(&key))
         {
             held.see(key, cell);
         }
@@ -189,20 +212,19 @@ pub(super) fn held_in_column(search: &Search<'_>, at: usize, column: usize) -> R
 /// Collects the values that changed rows held in a paired column. None where there are too many.
 pub(super) fn held_in_changed(search: &Search<'_>, at: usize, column: usize) -> Result<Option<Held>, OpError> {
     let Touched { pair, counts, .. } = &search.touched[at];
-    let Some(before) = &pair.before else { return Ok(None) };
+    let Some(shape) = &pair.before else { return Ok(None) };
     let Some(place) = pair.columns.get(column).and_then(|column| column.before) else { return Ok(None) };
-    let narrow = TableShape { columns: before.columns.iter().take(2).cloned().collect(), ..before.clone() };
+    let narrow = TableShape { columns: shape.columns.iter().take(2).cloned().collect(), ..shape.clone() };
     if !search.fits(&narrow, counts.changed) {
         return Ok(None);
     }
-    let key = single_key(before);
     let mut held = Held::default();
     search.comparison.rows(pair, Cells::Telling, &mut |change| {
         if let RowChange::Changed { before, columns, .. } = change
             && columns.contains(&column)
             && let Some(cell) = before.get(place).filter(|cell| marks::mark(cell) != NOTHING)
         {
-            held.see(key.and_then(|key| before.get(key)), cell);
+            held.push(shape, &before, cell);
         }
         ControlFlow::Continue(())
     })?;
