@@ -52,10 +52,13 @@ pub use moved::{Moved, MovedBy};
 use search::{Search, Touched};
 use values::{Held, Origin};
 pub use virtual_tables::content_of;
-use watch::{EXAMPLES_MAX, Overwrite, Tally, Watch};
+use watch::{Became, EXAMPLES_MAX, Overwrite, Tally, Watch};
 
 /// How many different values make one that replaces them all a loss.
 const DIFFERENT_MIN: usize = 3;
+
+/// How many values are so many that something general happened to them.
+const MANY_MIN: u64 = 3;
 
 /// One in how many values is so few that it proves nothing.
 const FEW_IN: u64 = 20;
@@ -253,7 +256,10 @@ fn column_losses(search: &Search<'_>, at: usize, watch: &Watch<'_>, verdict: &mu
             None => None,
             Some(_) => match suspicion.changed(verdict)? {
                 Some((loss, held)) => suspicion.unless_moved(loss, held)?,
-                None => None,
+                None => {
+                    suspicion.remark(watch.came_from(place), verdict)?;
+                    None
+                }
             },
         };
         match found {
@@ -422,15 +428,15 @@ impl Suspicion<'_> {
         loss
     }
 
-    /// Judges a column all of whose changed values became one.
+    /// Judges a column whose changed values became one, all or nearly all.
     fn overwritten(&self, verdict: &mut Verdict) -> Result<Option<Loss>, OpError> {
-        let Overwrite::One { value, different, tally, is_time } = &self.watch.overwrite else { return Ok(None) };
-        if self.watch.is_nothing(value) || *is_time || different.is_empty() {
+        let Overwrite::Few(few) = &self.watch.overwrite else { return Ok(None) };
+        let Some(Became { value, different, tally, is_time }) = few.iter().max_by_key(|became| became.tally.count) else { return Ok(None) };
+        let others: u64 = few.iter().map(|became| became.tally.count).sum::<u64>() - tally.count;
+        if self.watch.is_nothing(value) || different.is_empty() || others.saturating_mul(FEW_IN) > tally.count {
             return Ok(None);
         }
-        if self.count_old(&mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)? > 0 {
-            return Ok(None);
-        }
+        let standing = self.count_old(&mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)?;
         let (mut held, mut stood) = (0, false);
         self.count(Side::Before, &mut |cell| {
             held += u64::from(marks::mark(cell) != marks::NOTHING);
@@ -439,19 +445,58 @@ impl Suspicion<'_> {
         })?;
         let gone = different.len();
         let value = text::value(value);
-        if gone + usize::from(stood) < DIFFERENT_MIN {
+        let column = format!("{}.{}", self.pair().name(), self.origin().column);
+        let rows = number(tally.count);
+        if standing > others {
+            if gone >= DIFFERENT_MIN && tally.count >= standing {
+                verdict.remarks.push(format!("{rows} of {} values of `{column}` are {value} now", number(held)));
+            }
+            return Ok(None);
+        }
+        if *is_time || gone + usize::from(stood) < DIFFERENT_MIN {
             if gone + usize::from(stood) > 1 {
-                let table = self.pair().name();
-                let rows = number(tally.count);
-                verdict.remarks.push(format!("every value of `{table}.{}` is {value} now ({rows} changed)", self.origin().column));
+                verdict.remarks.push(format!("every value of `{column}` is {value} now ({rows} changed)"));
             }
             return Ok(None);
         }
         let mut loss = self.told(LossKind::Overwritten, tally);
         loss.of = held.max(tally.count);
         let are = if gone == 1 { "one is" } else { "different ones are" };
-        loss.explain(format!("every one is {value} now, {} {are} gone", number(gone as u64)));
+        let every = match others {
+            0 => "every one is".to_owned(),
+            others => format!("all but {} are", number(others)),
+        };
+        loss.explain(format!("{every} {value} now, {} {are} gone", number(gone as u64)));
         Ok(Some(loss))
+    }
+
+    /// Remarks what mass changes leave behind, where it is no loss: an UPDATE may have meant it.
+    fn remark(&self, from: Option<(usize, u64)>, verdict: &mut Verdict) -> Result<(), OpError> {
+        let watch = self.watch;
+        let changed = watch.emptied.count + watch.replaced;
+        let column = format!("{}.{}", self.pair().name(), self.origin().column);
+        if watch.emptied.count >= MANY_MIN {
+            let stand = self.count_old(&mut |cell| !watch.is_nothing(cell))?;
+            if watch.emptied.count >= stand {
+                let (count, of) = (number(watch.emptied.count), number(watch.emptied.count + stand));
+                verdict.remarks.push(format!("{count} of {of} values of `{column}` are gone"));
+            }
+        }
+        let (cuts, few) = (&watch.cuts, changed.saturating_sub(watch.emptied.count));
+        if watch.is_retyped || few < MANY_MIN {
+            return Ok(());
+        }
+        let before = self.pair().before.as_ref();
+        let source = from.filter(|(_, count)| *count >= MANY_MIN && count.saturating_mul(10) >= few.saturating_mul(9));
+        let source = source.and_then(|(at, count)| Some((&before?.columns.get(self.pair().columns.get(at)?.before?)?.name, count)));
+        if let Some((source, count)) = source {
+            verdict.remarks.push(format!("{} values of `{column}` are those that stood in `{source}` before", number(count)));
+        } else if watch.rounded == few {
+            verdict.remarks.push(format!("{} values of `{column}` have fewer digits now", number(few)));
+        } else if cuts.tally.count == few && cuts.is_various {
+            verdict.remarks.push(format!("{} values of `{column}` are only their own beginning now", number(few)));
+        }
+        Ok(())
     }
 
     /// Counts cells of the column after, but for those of rows that came.

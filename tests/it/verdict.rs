@@ -178,10 +178,14 @@ fn mass_changes_that_are_part_of_life_are_no_loss() {
     keeps(two, "UPDATE t SET kind = 'c'", &["remark: every value of `t.kind` is 'c' now (3 changed)"]);
     keeps(PEOPLE, "UPDATE users SET email = 'x' WHERE id < 40", &[]);
     keeps(PEOPLE, "UPDATE users SET active = 0", &[]);
+    // One that was put right afterwards does not.
+    let repaired = "UPDATE users SET email = 'x'; UPDATE users SET email = 'root' WHERE id = 1";
+    loses(PEOPLE, repaired, &["39 of 40 values of `users.email` were overwritten; all but 1 are 'x' now, 39 different ones are gone"]);
     // Times are set to now.
     let times = "CREATE TABLE t(id INTEGER PRIMARY KEY, at TEXT, n INTEGER);
         INSERT INTO t VALUES(1,'2026-01-01 10:00:00',1767323045),(2,'2026-02-01',1767323046),(3,'2026-03-01',1767323047)";
-    keeps(times, "UPDATE t SET at = '2026-11-20 12:00:00', n = 1795186800", &[]);
+    let now = "UPDATE t SET at = '2026-11-20 12:00:00', n = 1795186800";
+    keeps(times, now, &["remark: every value of `t.at` is '2026-11-20 12:00:00' now (3 changed)"]);
     loses(times, "UPDATE t SET at = 'never'", &["all 3 values of `t.at` were overwritten"]);
 }
 
@@ -566,7 +570,7 @@ fn values_that_came_or_were_repaired_hide_no_emptied_column() {
 #[test]
 fn clearing_what_was_chosen_is_no_emptied_column() {
     let base = items("SET NULL");
-    keeps(&base, "UPDATE item SET x = NULL WHERE id <> 7", &[]);
+    keeps(&base, "UPDATE item SET x = NULL WHERE id <> 7", &["remark: 199 of 200 values of `item.x` are gone"]);
     // Some texts could not be put right.
     keeps(&base, "UPDATE item SET x = CASE WHEN id < 9 THEN NULL ELSE x||'!' END", &[]);
 }
@@ -731,4 +735,40 @@ fn a_column_whose_copy_was_made_before_has_moved() {
         "ALTER TABLE users DROP COLUMN email",
         &["column `users.email` was dropped"],
     );
+}
+
+#[test]
+fn mass_changes_that_may_be_meant_are_remarked() {
+    let base = "CREATE TABLE t(id INTEGER PRIMARY KEY, zip TEXT, city TEXT, price REAL);
+        WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<20) INSERT INTO t SELECT i, '0'||(1234+i), 'City '||i||' on Sea', i+0.75 FROM c";
+    let copy = "CREATE TABLE n(id INTEGER PRIMARY KEY, city TEXT, zip TEXT, price REAL); INSERT INTO n SELECT * FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t";
+    for (sql, said) in [
+        (
+            copy,
+            &["20 values of `t.zip` are those that stood in `city` before", "20 values of `t.city` are those that stood in `zip` before"][..],
+        ),
+        ("UPDATE t SET price = round(price)", &["20 values of `t.price` have fewer digits now"]),
+        ("UPDATE t SET zip = CAST(zip + 0 AS TEXT)", &["20 values of `t.zip` have fewer digits now"]),
+        ("UPDATE t SET city = substr(city, 1, length(city) - 3 - id/4)", &["20 values of `t.city` are only their own beginning now"]),
+        ("UPDATE t SET city = 'none' WHERE id > 2", &["18 of 20 values of `t.city` are 'none' now"]),
+    ] {
+        keeps(base, sql, said);
+    }
+    for sql in ["UPDATE t SET price = price * 1.19, city = upper(city), zip = zip||'0'", "UPDATE t SET city = NULL WHERE id < 3"] {
+        let run = keeps(base, sql, &[]);
+        assert!(!run.stderr.contains("remark"), "{sql}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_text_that_all_rows_have_holds_no_part_of_them() {
+    let all =
+        "ALTER TABLE users ADD COLUMN note TEXT; UPDATE users SET note = 'Chile, Ghana, Japan'; ALTER TABLE users DROP COLUMN country";
+    loses(PEOPLE, all, &["column `users.country` was dropped with 40 values"]);
+}
+
+#[test]
+fn an_empty_text_is_nothing_to_a_change_of_type_either() {
+    keeps(&values("TEXT", "'5';'';'7'"), &retype("INTEGER", "nullif(v, '')"), &[]);
+    loses(&values("TEXT", "'5';'x';'7'"), &retype("INTEGER", "nullif(v, 'x')"), &["1 of 3 values of `t.v` did not survive"]);
 }

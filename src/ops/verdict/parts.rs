@@ -1,6 +1,6 @@
 //! Texts that were put together with others, or taken apart: whether each stands, whole or word by word, in columns of its own row that came.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::marks::{self, NOTHING};
@@ -13,11 +13,19 @@ use crate::snapshot::changes::{Cells, RowChange};
 /// How many characters of a text make a coincidence unlikely.
 const TELLING_CHARS: usize = 3;
 
+/// How many different texts are told apart.
+const DIFFERENT_MAX: usize = 1 << 12;
+
 /// Finds columns of the same rows that the texts of one went into, as a part or word by word; `held` is how many values there were.
 pub(super) fn part(search: &Search<'_>, origin: Origin<'_>, column: usize, held: u64) -> Result<Option<Moved>, OpError> {
     let pair = search.touched[origin.at].pair;
     let (Some(before), Some(after)) = (&pair.before, &pair.after) else { return Ok(None) };
-    let mut parts = Parts { holds_all: vec![true; after.columns.len()], has_words: vec![false; after.columns.len()], ..Parts::default() };
+    let mut parts = Parts {
+        holders: vec![HashSet::new(); after.columns.len()],
+        holds_all: vec![true; after.columns.len()],
+        has_words: vec![false; after.columns.len()],
+        ..Parts::default()
+    };
     search.comparison.rows(pair, Cells::All, &mut |change| {
         let RowChange::Changed { before, after: row, columns } = change else { return ControlFlow::Continue(()) };
         let is_it = |at: &usize| pair.columns.get(*at).is_some_and(|columns| columns.before == Some(column));
@@ -34,10 +42,10 @@ pub(super) fn part(search: &Search<'_>, origin: Origin<'_>, column: usize, held:
         let columns = after.columns.iter().zip(which).filter(|(_, is_it)| **is_it);
         columns.map(|(column, _)| column.name.clone()).collect()
     };
-    let to_columns = match parts.holds_all.iter().position(|holds| *holds) {
+    let to_columns = match parts.holder() {
         _ if parts.seen != held || !parts.is_telling() => return Ok(None),
         Some(at) => vec![after.columns[at].name.clone()],
-        None if parts.is_taken_apart => names(&parts.has_words),
+        None if parts.is_taken_apart && parts.together.len() >= parts.different.len() => names(&parts.has_words),
         None => return Ok(None),
     };
     let (table, column) = (before.name.clone(), Some(origin.column.to_owned()));
@@ -50,6 +58,10 @@ struct Parts {
     /// How many texts were long enough to tell.
     long: u64,
     different: HashSet<u64>,
+    /// For each column after, how many different texts held those: a text that all have tells none of them apart.
+    holders: Vec<HashSet<u64>>,
+    /// How many different texts held words, those of one row together.
+    together: HashSet<u64>,
     /// For each column after, whether every text was part of it.
     holds_all: Vec<bool>,
     /// For each column after, whether it had a word of any text.
@@ -60,7 +72,16 @@ struct Parts {
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { seen: 0, long: 0, different: HashSet::new(), holds_all: Vec::new(), has_words: Vec::new(), is_taken_apart: true }
+        Self {
+            seen: 0,
+            long: 0,
+            different: HashSet::new(),
+            holders: Vec::new(),
+            together: HashSet::new(),
+            holds_all: Vec::new(),
+            has_words: Vec::new(),
+            is_taken_apart: true,
+        }
     }
 }
 
@@ -69,20 +90,32 @@ impl Parts {
         self.seen > 0 && (self.long * 2 >= self.seen || self.different.len() > 2)
     }
 
+    /// Finds a column that holds each text, and tells them apart.
+    fn holder(&self) -> Option<usize> {
+        let is_it = |at: &usize| self.holds_all[*at] && self.holders[*at].len() >= self.different.len();
+        (0..self.holds_all.len()).find(is_it)
+    }
+
     fn see(&mut self, text: &str, came: &[(usize, String)]) -> ControlFlow<()> {
         self.seen += 1;
         self.long += u64::from(text.chars().count() >= TELLING_CHARS && marks::is_telling(text));
-        if self.different.len() < 3 {
+        if self.different.len() < DIFFERENT_MAX {
             self.different.insert(marks::mark(text));
         }
         for (at, holds) in self.holds_all.iter_mut().enumerate().filter(|(_, holds)| **holds) {
-            *holds = came.iter().any(|(column, value)| *column == at && is_part(text, value));
+            let holder = came.iter().find(|(column, value)| *column == at && is_part(text, value));
+            *holds = holder.is_some();
+            let holders = self.holders.get_mut(at).filter(|holders| holders.len() < DIFFERENT_MAX);
+            if let (Some((_, value)), Some(holders)) = (holder, holders) {
+                holders.insert(marks::mark(value));
+            }
         }
-        let mut words = 0;
+        let (mut words, mut together) = (0, BTreeMap::new());
         for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {
             let mut is_there = false;
-            for (column, _) in came.iter().filter(|(_, value)| is_part(word, value)) {
+            for (column, value) in came.iter().filter(|(_, value)| is_part(word, value)) {
                 is_there = true;
+                together.insert(*column, value);
                 if let Some(has) = self.has_words.get_mut(*column) {
                     *has = true;
                 }
@@ -91,6 +124,9 @@ impl Parts {
             words += 1;
         }
         self.is_taken_apart &= words > 0;
+        if self.together.len() < DIFFERENT_MAX {
+            self.together.insert(marks::mark(&format!("{together:?}")));
+        }
         if self.is_taken_apart || self.holds_all.contains(&true) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }

@@ -16,6 +16,9 @@ pub(super) const EXAMPLES_MAX: usize = 5;
 /// How many different values of a column are told apart; more are not counted.
 const DIFFERENT_MAX: usize = 1 << 21;
 
+/// How many values the changed ones of a column may have become, so that one of them may have overwritten the others.
+const VALUES_MAX: usize = 4;
+
 /// The largest value that is fetched to see how it was cut, in bytes.
 const LARGE_BYTES_MAX: u64 = 64 << 20;
 
@@ -45,6 +48,8 @@ pub(super) struct Watch<'a> {
     is_ledger: bool,
     /// One for each of [`TablePair::columns`].
     pub(super) columns: Vec<ColumnWatch>,
+    /// Which columns of the same row the values came from, in every row where both changed: by the column that they came to, and how often.
+    exchanged: HashMap<usize, Vec<(usize, u64)>>,
 }
 
 /// What is counted of a column.
@@ -60,10 +65,12 @@ pub(super) struct ColumnWatch {
     pub(super) emptied: Tally,
     /// How many values became others.
     pub(super) replaced: u64,
-    /// Whether all changed values became one.
+    /// What the changed values became.
     pub(super) overwrite: Overwrite,
     /// Values that were cut to the length of the first of them.
     pub(super) cuts: Cuts,
+    /// Numbers that became the same with fewer digits.
+    pub(super) rounded: u64,
     /// Values that a change of type took, see [`ColumnWatch::destroyed`].
     lost: Tally,
     zeros: Tally,
@@ -74,25 +81,27 @@ pub(super) struct ColumnWatch {
     few: HashSet<u64>,
 }
 
-/// Whether all changed values of a column became one.
+/// What the changed values of a column became.
 #[derive(Default)]
 pub(super) enum Overwrite {
     /// No value changed.
     #[default]
     None,
-    /// They did.
-    One {
-        /// Which.
-        value: Cell,
-        /// The different ones before, NULL and nothing not among them.
-        different: HashSet<u64>,
-        /// How many values.
-        tally: Tally,
-        /// Whether all of them, the new one too, are times.
-        is_time: bool,
-    },
-    /// They became different ones.
+    /// One of a few.
+    Few(Vec<Became>),
+    /// Different ones.
     Many,
+}
+
+/// What changed values became.
+pub(super) struct Became {
+    pub(super) value: Cell,
+    /// The different ones before, NULL and nothing not among them.
+    pub(super) different: HashSet<u64>,
+    /// How many values.
+    pub(super) tally: Tally,
+    /// Whether all of them, the new one too, are times.
+    pub(super) is_time: bool,
 }
 
 /// Values that became their own beginning.
@@ -152,6 +161,7 @@ impl ColumnWatch {
             (true, _) => {}
         }
         self.see_overwrite(was, is, key);
+        self.rounded += u64::from(!self.is_retyped && is_rounded(was, is));
         // Without its last quote, a text is the beginning of what it was cut from.
         let is_shorter = || is.len() < was.len() && is.get(..is.len().saturating_sub(1)).is_some_and(|start| was.starts_with(start));
         let may_be_cut = was.starts_with('{') && is.starts_with(['{', '"']) || was.starts_with('"') && is_shorter();
@@ -162,7 +172,7 @@ impl ColumnWatch {
         if let (Value::Text(before) | Value::Blob(before), Value::Text(after) | Value::Blob(after)) = (&before, &after) {
             return self.cuts.see(before, after, key);
         }
-        if !self.is_retyped || before.is_null() {
+        if !self.is_retyped || marks::mark(was) == marks::NOTHING {
             return;
         }
         self.is_flag = (self.is_flag || self.few.is_empty()) && matches!(&**is, "0" | "1" | "0.0" | "1.0" | "true" | "false");
@@ -179,20 +189,37 @@ impl ColumnWatch {
 
     fn see_overwrite(&mut self, was: &Cell, is: &Cell, key: &dyn Fn() -> String) {
         if let Overwrite::None = self.overwrite {
-            let (different, tally) = (HashSet::new(), Tally::default());
-            self.overwrite = Overwrite::One { value: is.clone(), different, tally, is_time: marks::is_time(is) };
+            self.overwrite = Overwrite::Few(Vec::new());
         }
-        let Overwrite::One { value, different, tally, is_time } = &mut self.overwrite else { return };
-        if value != is {
+        let Overwrite::Few(few) = &mut self.overwrite else { return };
+        let at = few.iter().position(|became| became.value == *is).unwrap_or_else(|| {
+            let (different, tally) = (HashSet::new(), Tally::default());
+            few.push(Became { value: is.clone(), different, tally, is_time: marks::is_time(is) });
+            few.len() - 1
+        });
+        if few.len() > VALUES_MAX {
             self.overwrite = Overwrite::Many;
-        } else if !matches!(&**was, "null" | "\"\"") {
-            if different.len() < DIFFERENT_MAX {
-                different.insert(marks::mark(was));
+        } else if let Some(became) = few.get_mut(at).filter(|_| !matches!(&**was, "null" | "\"\"")) {
+            if became.different.len() < DIFFERENT_MAX {
+                became.different.insert(marks::mark(was));
             }
-            *is_time &= marks::is_time(was);
-            tally.add(key);
+            became.is_time &= marks::is_time(was);
+            became.tally.add(key);
         }
     }
+}
+
+/// Tells whether a number became the same one with fewer digits behind its point, or without the zeros that it began with.
+fn is_rounded(was: &str, is: &str) -> bool {
+    let is_number = |cell: &str| cell.starts_with(|letter: char| letter == '-' || letter.is_ascii_digit());
+    if is_number(was) && is_number(is) && was.contains('.') {
+        let value = |cell: &str| Value::decode(cell.as_bytes());
+        let (Ok(before), Ok(after)) = (value(was), value(is)) else { return false };
+        return conversion::survival(&before, &after) == Survival::Lost;
+    }
+    let digits = |cell| Some(marks::meaning(cell)).filter(|said| !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit()));
+    let (Some(before), Some(after)) = (digits(was), digits(is)) else { return false };
+    before.len() > after.len() && before.trim_start_matches('0') == after.trim_start_matches('0')
 }
 
 /// Reads a cell, and what it refers to.
@@ -226,7 +253,28 @@ impl<'a> Watch<'a> {
             }
         };
         let columns = pair.columns.iter().map(column).collect();
-        Self { store, removed: Vec::new(), entries: Entries::default(), is_ledger, columns }
+        Self { store, removed: Vec::new(), entries: Entries::default(), is_ledger, columns, exchanged: HashMap::new() }
+    }
+
+    fn see_exchange(&mut self, pair: &TablePair, before: &[Cell], after: &[Cell], columns: &[usize]) {
+        let cell = |row: &'_ [Cell], at: Option<usize>| at.and_then(|at| row.get(at)).map(|cell| marks::mark(cell));
+        let was = |column: usize| cell(before, pair.columns.get(column)?.before);
+        for &to in columns {
+            let Some(is) = cell(after, pair.columns.get(to).and_then(|column| column.after)) else { continue };
+            let start = || columns.iter().filter(|&&from| from != to && was(from).is_some()).map(|&from| (from, 0)).collect();
+            let sources = self.exchanged.entry(to).or_insert_with(start);
+            sources.retain_mut(|(from, count)| {
+                let has_changed = columns.contains(from);
+                let is_it = was(*from) == Some(is);
+                *count += u64::from(has_changed && is_it && is != marks::NOTHING);
+                !has_changed || is_it
+            });
+        }
+    }
+
+    /// Returns the column of the same rows that all values of a column came from, where that has other ones now, too; and how many.
+    pub(super) fn came_from(&self, column: usize) -> Option<(usize, u64)> {
+        self.exchanged.get(&column)?.iter().copied().max_by_key(|(_, count)| *count)
     }
 
     /// Takes a change.
@@ -244,6 +292,7 @@ impl<'a> Watch<'a> {
             }
             RowChange::Changed { before, after, columns } => {
                 let key = || pair.before.as_ref().map(|shape| key_of(shape, before)).unwrap_or_default();
+                self.see_exchange(pair, before, after, columns);
                 for &column in columns {
                     let Some(found) = pair.columns.get(column) else { continue };
                     let was = found.before.and_then(|at| before.get(at));
