@@ -11,7 +11,11 @@ else
 fi
 [ -f "$binary" ] || binary=$binary.exe
 platform=$(node -p '`${process.platform}-${process.arch}`')
+case $binary in
+  *.exe) name=dbelay.exe ;;
+  *) name=dbelay ;;
+esac
 mkdir -p "$here/vendor/$platform"
-cp "$binary" "$here/vendor/$platform/"
-chmod 755 "$here/vendor/$platform/$(basename "$binary")"
-echo "$here/vendor/$platform/$(basename "$binary")"
+cp "$binary" "$here/vendor/$platform/$name"
+chmod 755 "$here/vendor/$platform/$name"
+echo "$here/vendor/$platform/$name"
