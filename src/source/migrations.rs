@@ -1,7 +1,11 @@
 //! Where a project's migrations are: the files that `[migrate] files` names, or common places.
 //!
 //! Bounded throughout: folders to a depth, entries, bytes of a file. Folders of dependencies are not entered, links not followed.
+//!
+//! Their order is that in which tools run them. A name that begins with a number (after `V`, where it does; `1.2` and Flyway's `1_2__` are two
+//! numbers) stands before one without, by its numbers: `9_b` before `10_a`. What is equal so far, and names without numbers, stand by bytes.
 
+use std::cmp::Ordering;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -54,19 +58,32 @@ pub enum MigrationsError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder holds more than is looked at.
+    #[error(
+        "`{folder}` has more than {ENTRIES_MAX} entries, so not every migration would be found: `files` in dbelay.toml can name them closer"
+    )]
+    TooMany {
+        /// The folder, from the root.
+        folder: String,
+    },
 }
 
 /// Names the common places that have files.
 pub fn places(root: &Path) -> Vec<&'static str> {
-    let is_there = |place: &&&'static str| find(root, std::slice::from_ref(*place)).is_ok_and(|found| !found.is_empty());
+    // A folder with too much in it is named, so that whoever looks for its files is told.
+    let is_there = |place: &&&'static str| find(root, std::slice::from_ref(*place)).map_or(true, |found| !found.is_empty());
     COMMON_PLACES.iter().filter(is_there).copied().collect()
 }
 
-/// Lists the files below a root that some pattern matches, by path; files that go down are left out.
+/// Lists the files below a root that some pattern matches, in the order of their versions; files that go down are left out.
 ///
 /// # Errors
-/// [`MigrationsError::Pattern`].
+/// [`MigrationsError::Pattern`], [`MigrationsError::TooMany`].
 pub fn find(root: &Path, patterns: &[impl AsRef<str>]) -> Result<Vec<String>, MigrationsError> {
+    find_within(root, patterns, ENTRIES_MAX)
+}
+
+fn find_within(root: &Path, patterns: &[impl AsRef<str>], entries_max: usize) -> Result<Vec<String>, MigrationsError> {
     let matcher = |pattern: &str| Ok(GlobBuilder::new(pattern.trim_start_matches("./")).literal_separator(true).build()?.compile_matcher());
     let matchers: Vec<GlobMatcher> = patterns.iter().map(|pattern| matcher(pattern.as_ref())).collect::<Result<_, globset::Error>>()?;
     let mut found = Vec::new();
@@ -79,7 +96,12 @@ pub fn find(root: &Path, patterns: &[impl AsRef<str>]) -> Result<Vec<String>, Mi
             entry.depth() == 0 || !(entry.file_type().is_dir() && SKIPPED.contains(&entry.file_name().to_string_lossy().as_ref()))
         };
         let walk = walkdir::WalkDir::new(&start).max_depth(DEPTH_MAX).sort_by_file_name().into_iter().filter_entry(wanted);
-        for entry in walk.take(ENTRIES_MAX).filter_map(Result::ok).filter(|entry| entry.path().is_file()) {
+        for (number, entry) in walk.enumerate() {
+            if number == entries_max {
+                let folder = start.strip_prefix(root).unwrap_or(&start).to_string_lossy().replace('\\', "/");
+                return Err(MigrationsError::TooMany { folder: if folder.is_empty() { ".".to_owned() } else { folder } });
+            }
+            let Some(entry) = entry.ok().filter(|entry| entry.file_type().is_file()) else { continue };
             let Ok(relative) = entry.path().strip_prefix(root) else { continue };
             let path = relative.to_string_lossy().replace('\\', "/");
             if !goes_down(&path) && matchers.iter().any(|matcher| matcher.is_match(&path)) {
@@ -87,9 +109,46 @@ pub fn find(root: &Path, patterns: &[impl AsRef<str>]) -> Result<Vec<String>, Mi
             }
         }
     }
-    found.sort();
+    found.sort_by(|a, b| by_version(a, b));
     found.dedup();
     Ok(found)
+}
+
+/// Compares paths part by part, by [`version`] and then by bytes.
+fn by_version(a: &str, b: &str) -> Ordering {
+    let unequal = a.split('/').zip(b.split('/')).map(|(a, b)| by_part(a, b)).find(|order| order.is_ne());
+    unequal.unwrap_or_else(|| a.split('/').count().cmp(&b.split('/').count()))
+}
+
+fn by_part(a: &str, b: &str) -> Ordering {
+    match (version(a), version(b)) {
+        (Some(first), Some(second)) => first.cmp(&second).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    }
+}
+
+/// Returns the numbers that a name begins with, each as its length without leading zeros and its digits: so they compare whatever their size.
+fn version(name: &str) -> Option<Vec<(usize, &str)>> {
+    let bare = name.strip_prefix(['V', 'v']).unwrap_or(name);
+    // Flyway divides by `_` as by `.`, and ends the version with `__`.
+    let is_flyway = bare.len() < name.len() && bare.contains("__");
+    let mut numbers = Vec::new();
+    let mut rest = bare;
+    loop {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+        let (digits, after) = rest.split_at(end);
+        if digits.is_empty() {
+            break;
+        }
+        let digits = digits.trim_start_matches('0');
+        numbers.push((digits.len(), digits));
+        let divided = after.strip_prefix('.').or_else(|| after.strip_prefix('_').filter(|_| is_flyway));
+        let Some(next) = divided else { break };
+        rest = next;
+    }
+    (!numbers.is_empty()).then_some(numbers)
 }
 
 /// Reads one of the files.
@@ -146,5 +205,45 @@ mod tests {
         assert_eq!(read(root.path(), "migrations/1.up.sql").expect("a file").bytes, b"SELECT 1");
         assert!(find(root.path(), &["a[".to_owned()]).is_err());
         assert!(read(root.path(), "no.sql").expect_err("none").to_string().contains("`no.sql`"));
+    }
+
+    #[test]
+    fn versions_are_numbers_and_the_rest_bytes() {
+        let check = |expected: &[&str]| {
+            let mut sorted: Vec<&str> = expected.iter().rev().copied().collect();
+            sorted.sort_by(|a, b| by_version(a, b));
+            assert_eq!(sorted, expected);
+        };
+        check(&["m/9_x.up.sql", "m/10_x.up.sql", "m/A.sql"]);
+        check(&["m/V1__a.sql", "m/V1.2__a.sql", "m/V1_10__b.sql", "m/V2__a.sql", "m/V10__a.sql", "m/R__views.sql"]);
+        check(&["1.9.0_a.sql", "1.10_a.sql", "2.sql"]);
+        check(&["000009_b.sql", "9_c.sql", "0010_a.sql", "99999999999999999999999999999999999999999_a.sql"]);
+        check(&["p/2_b/migration.sql", "p/10_a/migration.sql"]);
+        check(&["2024-01-02-030405_b/up.sql", "2024-02-01-000000_a/up.sql"]);
+        check(&["20240101000000_b.sql", "20240102000000_a.sql"]);
+        check(&["V2__a.sql", "10_b.sql", "A.sql"]);
+    }
+
+    #[test]
+    fn a_folder_with_too_much_in_it_is_an_error_and_no_cut_list() {
+        let root = tempfile::tempdir().expect("a folder");
+        fs_err::create_dir(root.path().join("m")).expect("a folder");
+        for name in ["m/1.sql", "m/2.sql"] {
+            fs_err::write(root.path().join(name), "SELECT 1").expect("a file");
+        }
+        assert_eq!(find_within(root.path(), &["m/*.sql"], 3).expect("the folder and two files").len(), 2);
+        let error = find_within(root.path(), &["m/*.sql"], 2).expect_err("one too many");
+        assert!(error.to_string().contains("`m` has more than"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let outside = tempfile::NamedTempFile::new().expect("a file");
+        fs_err::create_dir(root.path().join("m")).expect("a folder");
+        fs_err::write(root.path().join("m/1.sql"), "SELECT 1").expect("a file");
+        std::os::unix::fs::symlink(outside.path(), root.path().join("m/2.sql")).expect("a link");
+        assert_eq!(find(root.path(), &["m/*.sql"]).expect("a pattern"), ["m/1.sql"]);
     }
 }

@@ -90,6 +90,19 @@ fn a_ledger_tells_which_migrations_are_pending() {
 }
 
 #[test]
+fn pending_migrations_are_taken_in_the_order_of_their_versions() {
+    let fill = "UPDATE chats SET title = 'b' WHERE title IS NULL;";
+    let rebuild = "CREATE TABLE n(id INTEGER PRIMARY KEY, title TEXT NOT NULL); INSERT INTO n SELECT * FROM chats;";
+    for (first, second) in [("9_fill.up.sql", "10_key.up.sql"), ("V9__fill.sql", "V10__key.sql"), ("V1.9__fill.sql", "V1.10__key.sql")] {
+        let name = |file: &str| format!("migrations/{file}");
+        let sandbox = project(CHATS, &[(&name(first), fill), (&name(second), rebuild)]);
+        sandbox.dbelay(&["check"]).exits(0).says(&["2 of 2 migration files looked at"]);
+        let sandbox = project(CHATS, &[(&name(first), rebuild), (&name(second), fill)]);
+        sandbox.dbelay(&["check"]).exits(1).prints(&["not-null-over-nulls"]);
+    }
+}
+
+#[test]
 fn findings_are_silenced_by_comment_configuration_and_allowance() {
     let drop = "DROP TABLE messages;\n";
     let sandbox = project(CHATS, &[("migrations/1.sql", drop)]);
