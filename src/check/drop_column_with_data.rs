@@ -88,6 +88,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_measured_is_not_taken_over() {
+        catches(RULE, LIVE, "UPDATE users SET nick = length(name); ALTER TABLE users DROP COLUMN name;", &["`users.name`", "2 values"]);
+        catches(
+            RULE,
+            LIVE,
+            "CREATE TABLE n(id INTEGER PRIMARY KEY, l, nick); INSERT INTO n SELECT id, length(name), nick FROM users; DROP TABLE users; ALTER TABLE n RENAME TO users;",
+            &["made anew without `name`"],
+        );
+        quiet(LIVE, "UPDATE users SET nick = substr(name, 1, length(name) - 1); ALTER TABLE users DROP COLUMN name;");
+        quiet(
+            LIVE,
+            "UPDATE users SET nick = CASE WHEN length(name) = 1 THEN '0' || name ELSE name END; ALTER TABLE users DROP COLUMN name;",
+        );
+    }
+
+    #[test]
+    fn values_that_go_elsewhere_by_from_or_with_are_no_finding() {
+        let table = "CREATE TABLE names(user INTEGER, n TEXT);";
+        quiet(
+            LIVE,
+            &format!(
+                "{table} WITH u AS (SELECT id, name FROM users) INSERT INTO names SELECT * FROM u; ALTER TABLE users DROP COLUMN name;"
+            ),
+        );
+        quiet(
+            LIVE,
+            &format!(
+                "{table} INSERT INTO names(user) SELECT id FROM users; UPDATE names SET n = x.m FROM (SELECT id, name AS m FROM users) AS x WHERE x.id = user; ALTER TABLE users DROP COLUMN name;"
+            ),
+        );
+    }
+
+    #[test]
     fn values_that_go_elsewhere_are_no_finding() {
         quiet(LIVE, "ALTER TABLE users DROP COLUMN nick; ALTER TABLE users DROP COLUMN age;");
         quiet(LIVE, "ALTER TABLE users RENAME COLUMN name TO full_name");

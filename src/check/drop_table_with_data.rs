@@ -1,8 +1,10 @@
 //! DROP TABLE of a table that has rows, which nothing takes over.
 
+use std::collections::BTreeSet;
+
 use super::lex::quoted;
 use super::lost::{self, LostTable};
-use super::model::{Model, Rows};
+use super::model::{Column, Model, Rows, Table};
 use super::{Ask, Event, Found, Severity, counted};
 use crate::schema::{ObjectKind, Schema, TableKind};
 
@@ -10,8 +12,9 @@ use crate::schema::{ObjectKind, Schema, TableKind};
 pub const PAGE: &str = "\
 A table is dropped with rows in it, and nothing takes them over.
 
-A table whose rows are copied elsewhere first (a rebuild, a split) is not meant, nor one that the migration empties by DELETE before. What
-`dbelay migrate` would call a loss afterwards is said here before.
+A table whose rows are copied elsewhere first (a rebuild, a split) is not meant, nor one that the migration empties by DELETE before. A copy
+with a condition takes over what fulfils it and no more, and one into a TEMP table nothing: that goes with the connection. What `dbelay migrate`
+would call a loss afterwards is said here before.
 
 Example:
   DROP TABLE audit_log;      -- with 12,000 rows
@@ -31,7 +34,9 @@ pub fn check(event: &Event<'_>, ask: &mut Ask<'_>) -> Vec<Found> {
             let lost = lost::tables(model, schema);
             lost.iter()
                 .filter(|lost| !is_ledger(lost))
-                .filter_map(|lost| if lost.is_whole { whole(model, lost, ask) } else { parts(lost, ask) })
+                .filter_map(
+                    |lost| if lost.is_whole { whole(model, lost, ask) } else { parts(lost, ask).or_else(|| left(model, lost, ask)) },
+                )
                 .collect()
         }
         Event::Before(step) => match step.statement {
@@ -85,6 +90,41 @@ fn parts(lost: &LostTable<'_>, ask: &mut Ask<'_>) -> Option<Found> {
     let message = format!("`{}` is dropped, and nothing takes over its {}", lost.live, names.join(", "));
     let examples = lost::examples(ask, lost.table, first);
     Some(Found::new(lost.table.dropped?, message, instead(lost.live)).about(lost.live, None).rows(rows, examples))
+}
+
+/// All of its columns went elsewhere, and not all of its rows.
+fn left(model: &Model, lost: &LostTable<'_>, ask: &mut Ask<'_>) -> Option<Found> {
+    const COLUMNS_MAX: usize = 100;
+    if lost.successor.is_some() || !lost.columns.is_empty() {
+        return None;
+    }
+    let carries = |table: &&Table| table.columns.iter().any(|column| column.sources.iter().any(|(live, _)| live == lost.live));
+    let carriers: BTreeSet<usize> =
+        model.tables.iter().filter(|table| !table.is_temporary).filter(carries).map(|table| table.number).collect();
+    let (mut query, mut conditions) = (lost.table.query()?, Vec::new());
+    for take in model.takes.iter().filter(|take| take.lives.contains(lost.live) && carriers.contains(&take.to)) {
+        let taken = take.rows.as_ref().filter(|taken| taken.from == lost.table.number)?;
+        // A copy without a condition takes them all.
+        let condition = taken.condition.as_ref()?;
+        lost.table.query_for(&condition.sql)?;
+        query = format!("SELECT * FROM ({query}) AS {} WHERE ({}) IS NOT TRUE", quoted(&taken.alias), condition.sql);
+        conditions.push(format!("a copy takes those with `{}` only", condition.sql));
+    }
+    if conditions.is_empty() {
+        return None;
+    }
+    // A row of which only the key is left says nothing: a table may be split into one for each of its columns.
+    let is_key = |column: &&Column| lost.table.primary_key.iter().any(|key| key.eq_ignore_ascii_case(&column.name));
+    let own = || lost.table.columns.iter().filter(|column| column.is_known);
+    let values: Vec<String> =
+        own().filter(|column| !is_key(column)).take(COLUMNS_MAX).map(|column| format!("nullif({}, '')", quoted(&column.name))).collect();
+    let says_something =
+        if own().all(|column| is_key(&column)) { "1".to_owned() } else { format!("coalesce({}, NULL) IS NOT NULL", values.join(", ")) };
+    let rows = ask.count(&query, &says_something).filter(|rows| *rows > 0)?;
+    let message = format!("`{}` is dropped, and no copy takes over {} of it", lost.live, counted(rows, "row"));
+    let examples = ask.examples(&query, &says_something, &lost.table.identity());
+    let found = Found::new(lost.table.dropped?, message, instead(lost.live)).about(lost.live, None).rows(rows, examples);
+    Some(Found { notes: conditions, ..found })
 }
 
 /// A virtual table shows its rows itself; one that only indexes another table's has none of its own.
@@ -145,6 +185,37 @@ mod tests {
         quiet(LIVE, "CREATE TABLE t(x); INSERT INTO t VALUES(1); DROP TABLE t;");
         let live = "CREATE TABLE t(a); INSERT INTO t VALUES('x'); CREATE VIRTUAL TABLE f USING fts5(a, content='t'); INSERT INTO f(rowid,a) VALUES(1,'x');";
         quiet(live, "DROP TABLE f");
+    }
+
+    #[test]
+    fn a_copy_of_some_rows_or_for_a_while_is_not_the_whole() {
+        let check = |script: &str, parts: &[&str]| catches(RULE, LIVE, &format!("DELETE FROM b; {script}"), parts);
+        check("CREATE TABLE c AS SELECT * FROM a WHERE x = 'x'; DROP TABLE a;", &["no copy takes over 1 row", "x = 'x'", "id=2"]);
+        check("CREATE TABLE c(id, x); INSERT INTO c SELECT * FROM a AS o WHERE 1=0 AND o.id > 0; DROP TABLE a;", &["2 rows"]);
+        check("CREATE TEMP TABLE c AS SELECT * FROM a; DROP TABLE a;", &["2 rows, and nothing takes them over"]);
+        check("CREATE TEMP TABLE c AS SELECT * FROM a; DROP TABLE a; CREATE TABLE d AS SELECT id FROM c;", &["its `x` (2 values)"]);
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id = 1; DELETE FROM a WHERE id = 1; DROP TABLE a;", &["1 row of it", "id=2"]);
+    }
+
+    #[test]
+    fn copies_that_take_all_rows_together_are_no_finding() {
+        let check = |script: &str| quiet(LIVE, &format!("DELETE FROM b; {script}"));
+        check("CREATE TABLE c AS SELECT * FROM a WHERE x = 'x'; CREATE TABLE d AS SELECT * FROM a WHERE x IS NOT 'x'; DROP TABLE a;");
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id = 1; INSERT INTO c SELECT * FROM a WHERE id > 1; DROP TABLE a;");
+        check("DELETE FROM a WHERE id = 2; CREATE TABLE c AS SELECT * FROM a WHERE id = 1; DROP TABLE a;");
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id < 2; DELETE FROM a WHERE id >= 2; DROP TABLE a;");
+        check("UPDATE a SET x = NULL WHERE id = 2; CREATE TABLE c AS SELECT * FROM a WHERE x IS NOT NULL; DROP TABLE a;");
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id > 0; DROP TABLE a;");
+        check(
+            "CREATE TEMP TABLE c AS SELECT * FROM a; DROP TABLE a; CREATE TABLE a(id INTEGER PRIMARY KEY, x TEXT); INSERT INTO a SELECT * FROM c;",
+        );
+        // What cannot be counted is not said.
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id IN (SELECT min(id) FROM a GROUP BY x); DROP TABLE a;");
+        check("CREATE TABLE c AS SELECT * FROM a WHERE x = 'x'; UPDATE a SET x = 'x'; DROP TABLE a;");
+        check("CREATE TABLE c AS SELECT * FROM a WHERE id = 1; UPDATE c SET x = (SELECT group_concat(x) FROM a); DROP TABLE a;");
+        check(
+            "CREATE TABLE c AS SELECT * FROM a WHERE id = 1; DROP TABLE a; CREATE TABLE a(id INTEGER PRIMARY KEY, x TEXT); INSERT INTO a SELECT * FROM c;",
+        );
     }
 
     #[test]

@@ -234,6 +234,32 @@ pub fn names(sql: &str) -> std::collections::BTreeSet<String> {
         .collect()
 }
 
+/// Leaves out what stands in the parentheses of calls of these functions.
+pub fn without_calls(sql: &str, functions: &[&str]) -> String {
+    let tokens = lex(sql).tokens;
+    let mut kept = String::with_capacity(sql.len());
+    let (mut from, mut depth) = (0, 0_usize);
+    for window in tokens.windows(2) {
+        let [before, token] = window else { continue };
+        match token.kind {
+            Kind::Open if depth > 0 => depth += 1,
+            Kind::Open if functions.iter().any(|function| before.is(sql, function)) => {
+                kept.push_str(sql.get(from..token.end).unwrap_or_default());
+                depth = 1;
+            }
+            Kind::Close if depth > 0 => depth -= 1,
+            _ => continue,
+        }
+        if depth == 0 {
+            from = token.start;
+        } else {
+            from = sql.len();
+        }
+    }
+    kept.push_str(sql.get(from..).unwrap_or_default());
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +288,15 @@ mod tests {
         for (name, expected) in [("\"a\"\"b\"", "a\"b"), ("`a`", "a"), ("[a b]", "a b"), ("a", "a"), ("'a'", "a"), ("\"", "\"")] {
             assert_eq!(unquoted(name), expected);
         }
+    }
+
+    #[test]
+    fn calls_lose_what_stands_in_them() {
+        let check = |sql: &str, expected: &str| assert_eq!(without_calls(sql, &["length"]), expected);
+        check("length(a) + LENGTH( (b) ) + c", "length() + LENGTH() + c");
+        check("substr(a, 1, length(a) - 1)", "substr(a, 1, length() - 1)");
+        check("(\"length\"(a)) || length", "(\"length\"(a)) || length");
+        check("length(a", "length(");
     }
 
     #[test]

@@ -50,17 +50,35 @@ pub fn tables<'a>(model: &'a Model, schema: &'a Schema) -> Vec<LostTable<'a>> {
 
 /// Counts the values of a column, where that can be said.
 pub fn held(ask: &mut Ask<'_>, table: &Table, column: &str) -> Option<u64> {
-    ask.count(&table.query_of([column])?, &format!("{} IS NOT NULL", quoted(column))).filter(|held| *held > 0)
+    held_but(ask, table, column, None)
+}
+
+/// Counts the values of a column but for those that are this literal.
+pub fn held_but(ask: &mut Ask<'_>, table: &Table, column: &str, literal: Option<&str>) -> Option<u64> {
+    ask.count(&table.query_of([column])?, &is_held(column, literal)).filter(|held| *held > 0)
+}
+
+fn is_held(column: &str, literal: Option<&str>) -> String {
+    let own = quoted(column);
+    match literal {
+        Some(literal) => format!("{own} IS NOT NULL AND {own} IS NOT {literal}"),
+        None => format!("{own} IS NOT NULL"),
+    }
 }
 
 /// Names some of the values of a column.
 pub fn examples(ask: &mut Ask<'_>, table: &Table, column: &str) -> Vec<String> {
+    examples_but(ask, table, column, None)
+}
+
+/// Names some of the values of a column that are not this literal.
+pub fn examples_but(ask: &mut Ask<'_>, table: &Table, column: &str, literal: Option<&str>) -> Vec<String> {
     let mut columns = table.identity();
     if !columns.contains(&column) {
         columns.push(column);
     }
     let Some(query) = table.query_of(columns.iter().copied()) else { return Vec::new() };
-    ask.examples(&query, &format!("{} IS NOT NULL", quoted(column)), &columns)
+    ask.examples(&query, &is_held(column, literal), &columns)
 }
 
 /// Says how many values.

@@ -8,13 +8,16 @@
 //! Beside that, each column carries the live columns that its values came from ([`Column::sources`]): what no column carries in the end is
 //! lost. That set is wide on purpose: what might have been kept is not reported.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lex::{self, quoted};
 use super::statement::{
     ColumnDefinition, Conflict, Expression, IndexPart, KeyDefinition, ResultColumn, Select, Statement, TableDefinition, name_list,
 };
 use crate::schema::{ObjectKind, Schema, TableKind};
+
+/// How much more work a column is than a table.
+const COLUMN_WORK: usize = 20;
 
 /// The longest query that rows are known by.
 const QUERY_BYTES_MAX: usize = 64 * 1024;
@@ -79,8 +82,10 @@ pub struct Column {
     pub sources: BTreeSet<(String, String)>,
     /// Whether the table's query tells its values.
     pub is_known: bool,
-    /// Whether a copy names it, whatever it puts into it.
+    /// Whether a copy puts something into it, whatever that is: rows that are written out are none, nor is a constant nothing.
     pub is_filled: bool,
+    /// What a copy puts into it, where that is a constant nothing.
+    pub nothing: Option<String>,
     /// Where it was declared, if a migration did.
     pub place: Option<Place>,
 }
@@ -111,9 +116,33 @@ pub struct Key {
     pub place: Option<Place>,
 }
 
+/// Values that went from live tables into a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// The live tables whose values they are.
+    pub lives: BTreeSet<String>,
+    /// The number of the table that got them.
+    pub to: usize,
+    /// Which rows they came from; none where that cannot be said.
+    pub rows: Option<TakenRows>,
+}
+
+/// Rows of one table that a copy takes, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenRows {
+    /// The number of the table.
+    pub from: usize,
+    /// What the copy calls it.
+    pub alias: String,
+    /// What the rows fulfil; none where all are taken.
+    pub condition: Option<Expression>,
+}
+
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    /// Its number: it stays when the name does not.
+    pub number: usize,
     /// Its name now.
     pub name: String,
     /// The live table that it is.
@@ -134,10 +163,14 @@ pub struct Table {
     pub is_strict: bool,
     /// Whether it has no rowid.
     pub without_rowid: bool,
+    /// Whether it goes with the connection.
+    pub is_temporary: bool,
     /// Where it was created, if a migration did.
     pub created: Option<Place>,
     /// Where it was last filled.
     pub filled: Option<Place>,
+    /// Where it last took over what other tables have.
+    pub copied: Option<Place>,
     /// Where it was dropped.
     pub dropped: Option<Place>,
 }
@@ -303,6 +336,8 @@ pub struct Model {
     pub tables: Vec<Table>,
     /// The tables that were dropped, in order.
     pub dropped: Vec<Table>,
+    /// Which values went where, in order.
+    pub takes: Vec<Take>,
     /// The columns that were dropped, in order.
     pub dropped_columns: Vec<DroppedColumn>,
     /// What was said about foreign keys in this script.
@@ -313,6 +348,10 @@ pub struct Model {
     triggers: Vec<Trigger>,
     /// Names that stand for rows which no query of ours describes: views, virtual tables.
     opaque: BTreeSet<String>,
+    /// Where in `tables` those of a name are, the name in lower case.
+    places: BTreeMap<String, Vec<usize>>,
+    /// How many tables there ever were.
+    count: usize,
 }
 
 impl Model {
@@ -342,7 +381,9 @@ impl Model {
                 place: None,
             };
             let names = name_list(table.columns.iter().map(|column| &column.name));
-            model.tables.push(Table {
+            model.push(Table {
+                number: 0,
+                is_temporary: false,
                 name: table.name.clone(),
                 live: Some(table.name.clone()),
                 columns: table.columns.iter().map(column).collect(),
@@ -355,6 +396,7 @@ impl Model {
                 without_rowid: table.without_rowid,
                 created: None,
                 filled: None,
+                copied: None,
                 dropped: None,
             });
         }
@@ -376,16 +418,63 @@ impl Model {
 
     /// Finds a table.
     pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
+        self.tables.get(self.at(name)?)
     }
 
-    /// Returns the live columns whose values some column might still carry.
+    /// Returns the live columns whose values some column might still carry: of a table that stays when the connection is closed.
     pub fn carried(&self) -> BTreeSet<&(String, String)> {
-        self.tables.iter().flat_map(|table| &table.columns).flat_map(|column| &column.sources).collect()
+        let staying = self.tables.iter().filter(|table| !table.is_temporary);
+        staying.flat_map(|table| &table.columns).flat_map(|column| &column.sources).collect()
+    }
+
+    /// Says how much work a statement is to follow, in tables and columns that are looked at.
+    pub fn work_of(&self, statement: &Statement) -> usize {
+        let columns = |name: &str| self.table(name).map_or(0, |table| table.columns.len());
+        let triggers = self.triggers.len();
+        match statement {
+            Statement::AddColumn { table, .. } | Statement::DropColumn { table, .. } => COLUMN_WORK * columns(table),
+            Statement::Insert { table, .. } | Statement::Update { table, .. } => triggers + COLUMN_WORK * columns(table),
+            Statement::Delete { table, .. } => triggers + self.tables.len() + COLUMN_WORK * columns(table),
+            Statement::RenameColumn { table, .. } => self.tables.len() + COLUMN_WORK * columns(table),
+            Statement::DropTable { .. } | Statement::RenameTable { .. } | Statement::CreateOther { .. } | Statement::DropOther { .. } => {
+                COLUMN_WORK * self.tables.len() + triggers
+            }
+            _ => 0,
+        }
+    }
+
+    fn at(&self, name: &str) -> Option<usize> {
+        let is_it = |at: &&usize| self.tables.get(**at).is_some_and(|table| table.name.eq_ignore_ascii_case(name));
+        self.places.get(&name.to_lowercase())?.iter().find(is_it).copied()
     }
 
     fn table_mut(&mut self, name: &str) -> Option<&mut Table> {
-        self.tables.iter_mut().find(|table| table.name.eq_ignore_ascii_case(name))
+        let at = self.at(name)?;
+        self.tables.get_mut(at)
+    }
+
+    fn push(&mut self, table: Table) {
+        self.count += 1;
+        self.places.entry(table.name.to_lowercase()).or_default().push(self.tables.len());
+        self.tables.push(Table { number: self.count, ..table });
+    }
+
+    /// Notes anew where the tables are.
+    fn place_tables(&mut self) {
+        self.places.clear();
+        for (at, table) in self.tables.iter().enumerate() {
+            self.places.entry(table.name.to_lowercase()).or_default().push(at);
+        }
+    }
+
+    /// Forgets which rows of a table went where: what a condition says of them is not what it said.
+    fn forget_takes(&mut self, name: &str) {
+        let Some(number) = self.table(name).map(|table| table.number) else { return };
+        for take in &mut self.takes {
+            if take.rows.as_ref().is_some_and(|rows| rows.from == number && rows.condition.is_some()) {
+                take.rows = None;
+            }
+        }
     }
 
     /// Forgets what only holds within one script.
@@ -406,12 +495,14 @@ impl Model {
 
     /// Returns the tables that a set of names mentions.
     fn mentioned(&self, names: &BTreeSet<String>) -> Vec<&Table> {
-        self.tables.iter().filter(|table| names.contains(&table.name.to_lowercase())).collect()
+        // In the order of the tables, whatever that of the names.
+        let places: BTreeSet<usize> = names.iter().filter_map(|name| self.places.get(name)).flatten().copied().collect();
+        places.into_iter().filter_map(|at| self.tables.get(at)).collect()
     }
 
     /// Writes the WITH clauses that make every table that is mentioned what it is at this point; none where that cannot be said.
     fn scope(&self, names: &BTreeSet<String>) -> Option<Vec<String>> {
-        if self.opaque.iter().any(|name| names.contains(name)) {
+        if names.iter().any(|name| self.opaque.contains(name)) {
             return None;
         }
         // A column that is not known would be read as what it was.
@@ -443,8 +534,8 @@ impl Model {
     /// Follows a statement; returns the rows that it copied, if it did.
     pub fn apply(&mut self, statement: &Statement, places: &Places) -> Option<Copy> {
         match statement {
-            Statement::CreateTable { name, table, .. } => self.create(name, table, places),
-            Statement::CreateTableAs { name, select, .. } => return self.create_as(name, select, places),
+            Statement::CreateTable { name, is_temporary, table, .. } => self.create(name, *is_temporary, table, places),
+            Statement::CreateTableAs { name, is_temporary, select, .. } => return self.create_as(name, *is_temporary, select, places),
             Statement::CreateOther { kind, name, table, .. } => match table {
                 Some(table) => {
                     // What it would do is not read: whoever writes the table leaves everything unknown.
@@ -463,6 +554,7 @@ impl Model {
             }
             Statement::AddColumn { table, column } => self.add_column(table, column, places),
             Statement::DropColumn { table, column } => {
+                self.forget_takes(table);
                 if let Some(table) = self.table(table) {
                     let dropped = DroppedColumn { table: table.clone(), name: column.clone(), place: places.subject };
                     self.dropped_columns.push(dropped);
@@ -498,9 +590,7 @@ impl Model {
             Statement::Insert { table, columns, conflict, select } => {
                 return self.insert(table, columns.as_deref(), *conflict, select.as_ref(), places);
             }
-            Statement::Update { table, alias, sets, condition, is_plain } => {
-                self.update(table, alias.as_deref(), sets, condition.as_ref(), *is_plain);
-            }
+            Statement::Update { .. } => self.update(statement),
             Statement::Delete { table, alias, condition, is_plain } => self.delete(table, alias.as_deref(), condition.as_ref(), *is_plain),
             Statement::Pragma { name, value: Some(value) } => self.pragma(name, value),
             Statement::Begin => {
@@ -536,7 +626,7 @@ impl Model {
         }
     }
 
-    fn create(&mut self, name: &str, definition: &TableDefinition, places: &Places) {
+    fn create(&mut self, name: &str, is_temporary: bool, definition: &TableDefinition, places: &Places) {
         if self.table(name).is_some() {
             return;
         }
@@ -555,7 +645,9 @@ impl Model {
             place: Some(places.item(key.item)),
         };
         self.opaque.remove(&name.to_lowercase());
-        self.tables.push(Table {
+        self.push(Table {
+            number: 0,
+            is_temporary,
             name: name.to_owned(),
             live: None,
             columns: definition.columns.iter().enumerate().map(column).collect(),
@@ -568,11 +660,12 @@ impl Model {
             without_rowid: definition.without_rowid,
             created: Some(places.whole),
             filled: None,
+            copied: None,
             dropped: None,
         });
     }
 
-    fn create_as(&mut self, name: &str, select: &Select, places: &Places) -> Option<Copy> {
+    fn create_as(&mut self, name: &str, is_temporary: bool, select: &Select, places: &Places) -> Option<Copy> {
         if self.table(name).is_some() {
             return None;
         }
@@ -584,7 +677,7 @@ impl Model {
                 ..ColumnDefinition::default()
             })
             .collect();
-        self.create(name, &TableDefinition { columns, ..TableDefinition::default() }, places);
+        self.create(name, is_temporary, &TableDefinition { columns, ..TableDefinition::default() }, places);
         self.insert(name, None, Conflict::Fail, Some(select), places)
     }
 
@@ -611,6 +704,7 @@ impl Model {
     }
 
     fn rename_column(&mut self, table: &str, from: &str, to: &str) {
+        self.forget_takes(table);
         let change = |names: &mut Vec<String>| {
             for name in names.iter_mut().filter(|name| name.eq_ignore_ascii_case(from)) {
                 to.clone_into(name);
@@ -639,6 +733,7 @@ impl Model {
         }
         let Some(table) = self.table_mut(name) else { return };
         to.clone_into(&mut table.name);
+        self.place_tables();
         for trigger in self.triggers.iter_mut().filter(|trigger| trigger.table.eq_ignore_ascii_case(name)) {
             to.clone_into(&mut trigger.table);
         }
@@ -653,8 +748,9 @@ impl Model {
     }
 
     fn drop_table(&mut self, name: &str, places: &Places) {
-        if let Some(at) = self.tables.iter().position(|table| table.name.eq_ignore_ascii_case(name)) {
+        if let Some(at) = self.at(name) {
             let table = self.tables.remove(at);
+            self.place_tables();
             self.dropped.push(Table { dropped: Some(places.subject), ..table });
             self.triggers.retain(|trigger| !trigger.table.eq_ignore_ascii_case(name));
         }
@@ -706,7 +802,7 @@ impl Model {
             self.table_mut(name)?.forget_rows();
             return None;
         };
-        let names = lex::names(&select.sql);
+        let names: BTreeSet<String> = lex::names(&select.sql).into_iter().chain(lex::names(&select.around)).collect();
         let mentioned = self.mentioned(&names);
         let values = self.result_columns(select).filter(|values| values.len() == targets.len());
         let scope = self.scope(&names).filter(|_| !select.sql.is_empty() && select.sql.len() <= QUERY_BYTES_MAX);
@@ -720,7 +816,10 @@ impl Model {
         for (at, target) in targets.iter().enumerate() {
             let value = values.as_ref().and_then(|values| values.get(at)).map(|(value, _)| value.clone());
             let (sources, is_known) = match &value {
-                Some(value) => self.lineage(&value.names(), &mentioned),
+                Some(value) => {
+                    let (_, is_known) = self.lineage(&value.names(), &mentioned);
+                    (self.lineage(&value.carried_names(), &mentioned).0, is_known)
+                }
                 None => {
                     let all = mentioned.iter().flat_map(|table| &table.columns).flat_map(|column| column.sources.iter().cloned());
                     (all.collect(), true)
@@ -743,12 +842,24 @@ impl Model {
         let is_row_by_row = select.is_row_by_row && self.table(name)?.rows == Rows::Empty;
         let copy = Copy { columns: copied, raw, rows, conflict, from, is_values: select.is_values, is_row_by_row };
         let has_null = names.contains("null");
+        // Rows that are written out, by VALUES or by a SELECT from nothing, come besides those that are copied.
+        let is_copy = !select.is_values && !(select.is_plain && select.from.is_empty());
+        let taken = self.taken(select);
+        let lives = lineages.iter().flatten().map(|(live, _)| live.clone()).collect();
         let table = self.table_mut(name)?;
         table.filled = Some(places.whole);
+        if is_copy {
+            table.copied = Some(places.whole);
+        }
+        let take = Take { lives, to: table.number, rows: taken };
         let alias = table.rowid_alias().map(|column| column.name.clone());
         for column in &mut table.columns {
             let at = targets.iter().position(|target| target.eq_ignore_ascii_case(&column.name));
-            column.is_filled |= at.is_some();
+            if let Some(copied) = at.and_then(|at| copy.columns.get(at)).filter(|_| is_copy) {
+                let nothing = copied.value.as_ref().filter(|value| value.is_nothing());
+                column.is_filled |= nothing.is_none();
+                column.nothing = nothing.map(|value| value.sql.clone()).or(column.nothing.take());
+            }
             if let Some(at) = at {
                 column.sources.extend(lineages.get(at).cloned().unwrap_or_default());
             }
@@ -774,17 +885,43 @@ impl Model {
         if matches!(&table.rows, Rows::Known(query) if query.len() > QUERY_BYTES_MAX) {
             table.forget_rows();
         }
+        if !take.lives.is_empty() {
+            self.takes.push(take);
+        }
         Some(copy)
     }
 
-    fn update(&mut self, name: &str, alias: Option<&str>, sets: &[(String, Expression)], condition: Option<&Expression>, is_plain: bool) {
+    /// Says which rows of which table a query takes; none where it is more than one table and a condition on its columns.
+    fn taken(&self, select: &Select) -> Option<TakenRows> {
+        let [(from, alias)] = select.from.as_slice() else { return None };
+        if !select.is_row_by_row || select.is_cut {
+            return None;
+        }
+        let condition = select.condition.clone();
+        if condition.as_ref().is_some_and(|condition| is_volatile(condition) || condition.names().contains("select")) {
+            return None;
+        }
+        Some(TakenRows { from: self.table(from)?.number, alias: alias.clone().unwrap_or_else(|| from.clone()), condition })
+    }
+
+    fn update(&mut self, statement: &Statement) {
+        let Statement::Update { table: name, alias, sets, condition, is_plain, around } = statement else { return };
+        let (alias, condition) = (alias.as_deref(), condition.as_ref());
         self.fire_triggers(name);
         let texts = sets.iter().map(|(_, value)| value).chain(condition);
-        let names: BTreeSet<String> = texts.flat_map(Expression::names).collect();
-        let scope = self.scope(&names).filter(|_| is_plain);
+        let around = lex::names(around);
+        let names: BTreeSet<String> = texts.flat_map(Expression::names).chain(around.iter().cloned()).collect();
+        let scope = self.scope(&names).filter(|_| *is_plain);
         let Some(target) = self.table(name) else { return };
         let mentioned: Vec<&Table> = self.mentioned(&names).into_iter().chain([target]).collect();
-        let lineages: Vec<_> = sets.iter().map(|(_, value)| self.lineage(&value.names(), &mentioned)).collect();
+        let lineage = |(_, value): &(String, Expression)| {
+            let (_, is_known) = self.lineage(&value.names(), &mentioned);
+            let carried = value.carried_names().into_iter().chain(around.iter().cloned()).collect();
+            (self.lineage(&carried, &mentioned).0, is_known)
+        };
+        let lineages: Vec<_> = sets.iter().map(lineage).collect();
+        let lives: BTreeSet<String> = lineages.iter().flat_map(|(sources, _)| sources).map(|(live, _)| live.clone()).collect();
+        let take = Take { lives, to: target.number, rows: None };
         let conditions_known = condition.is_none_or(|condition| self.lineage(&condition.names(), &mentioned).1);
         let query = scope.zip(target.query()).filter(|_| conditions_known).map(|(clauses, before)| {
             let with = if clauses.is_empty() { String::new() } else { format!("WITH {} ", clauses.join(", ")) };
@@ -803,6 +940,10 @@ impl Model {
             format!("{with}SELECT {} FROM ({before}) AS {alias}", columns.join(", "))
         });
         let query = query.filter(|query| query.len() <= QUERY_BYTES_MAX);
+        self.forget_takes(name);
+        if !take.lives.is_empty() {
+            self.takes.push(take);
+        }
         let Some(table) = self.table_mut(name) else { return };
         let is_exact = query.is_some();
         if let Some(query) = query {

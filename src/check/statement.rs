@@ -18,6 +18,9 @@ const DEPTH_MAX: usize = 1_000;
 /// The longest statement that is parsed.
 const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Functions that say something about a value and nothing of what it is.
+const MEASURES: [&str; 4] = ["count", "length", "octet_length", "typeof"];
+
 /// One statement.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are SQL's own")]
@@ -93,6 +96,8 @@ pub enum Statement {
         sets: Vec<(String, Expression)>,
         condition: Option<Expression>,
         is_plain: bool,
+        /// The text of what else it reads from: WITH and FROM.
+        around: String,
     },
     Delete {
         table: String,
@@ -143,13 +148,25 @@ impl Expression {
     pub fn names(&self) -> BTreeSet<String> {
         lex::names(&self.sql)
     }
+
+    /// Returns the names whose values might stand in its result: not those that are only measured, as in `length(a)`.
+    pub fn carried_names(&self) -> BTreeSet<String> {
+        lex::names(&lex::without_calls(&self.sql, &MEASURES))
+    }
+
+    /// Tells whether it puts nothing into a column: NULL, or an empty string.
+    pub fn is_nothing(&self) -> bool {
+        self.is_null || self.is_literal && matches!(self.sql.as_str(), "''" | "('')")
+    }
 }
 
 /// A query.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Select {
-    /// The text.
+    /// The text; empty where it would not say by itself what it means.
     pub sql: String,
+    /// The text with the WITH before INSERT, where there is one.
+    pub around: String,
     /// The columns, where it is one SELECT.
     pub columns: Vec<ResultColumn>,
     /// The tables after FROM, with aliases; none where there is more than tables.
@@ -160,6 +177,10 @@ pub struct Select {
     pub is_row_by_row: bool,
     /// Whether it is VALUES.
     pub is_values: bool,
+    /// What its rows fulfil, where it is one SELECT.
+    pub condition: Option<Expression>,
+    /// Whether LIMIT cuts it.
+    pub is_cut: bool,
 }
 
 /// One column of a query.
@@ -358,7 +379,10 @@ fn try_convert(statement: &Stmt<'_>) -> Option<Statement> {
             };
             let query = query.map(|query| Select { is_plain: query.is_plain && with.is_none(), ..query });
             // What a WITH before INSERT names stands nowhere in the text of the query.
-            let query = if with.is_some() { query.map(|query| Select { sql: String::new(), ..query }) } else { query };
+            let query = match with {
+                Some(with) => query.map(|query| Select { around: format!("{} {}", text_of(with), query.sql), sql: String::new(), ..query }),
+                None => query,
+            };
             Statement::Insert {
                 table: table_name(tbl_name)?,
                 columns: columns.as_ref().map(|names| names.iter().map(|name| unquoted(name.0)).collect()),
@@ -372,6 +396,7 @@ fn try_convert(statement: &Stmt<'_>) -> Option<Statement> {
             }
         }
         Stmt::Update { with, or_conflict, tbl_name, sets, from, where_clause, order_by, limit, .. } => {
+            let around = [with.as_ref().map(text_of), from.as_ref().map(text_of)];
             let from = from.as_ref().is_some_and(|from| from.select.is_some());
             let is_single = sets.iter().all(|set| set.col_names.len() == 1);
             let set = |set: &ast::Set<'_>| {
@@ -384,6 +409,7 @@ fn try_convert(statement: &Stmt<'_>) -> Option<Statement> {
                 sets: sets.iter().flat_map(set).collect(),
                 condition: where_clause.as_ref().map(expression),
                 is_plain: with.is_none() && or_conflict.is_none() && !from && order_by.is_none() && limit.is_none() && is_single,
+                around: without_main(&around.into_iter().flatten().collect::<Vec<_>>().join(" ")),
             }
         }
         Stmt::Delete { with, tbl_name, where_clause, order_by, limit, .. } => Statement::Delete {
@@ -531,10 +557,11 @@ fn bare_column(expression: &ast::Expr<'_>) -> Option<String> {
 }
 
 fn select(query: &ast::Select<'_>) -> Select {
-    let mut found = Select { sql: without_main(&text_of(query)), ..Select::default() };
+    let mut found = Select { sql: without_main(&text_of(query)), is_cut: query.limit.is_some(), ..Select::default() };
     match &query.body.select {
         ast::OneSelect::Values(_) => found.is_values = query.body.compounds.is_none() && query.with.is_none(),
-        ast::OneSelect::Select { distinctness, columns, from, group_by, .. } => {
+        ast::OneSelect::Select { distinctness, columns, from, where_clause, group_by, .. } => {
+            found.condition = where_clause.as_ref().map(|condition| expression(condition));
             let as_name = |name: &ast::As<'_>| match name {
                 ast::As::As(name) | ast::As::Elided(name) => unquoted(name.0),
             };
