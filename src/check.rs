@@ -41,6 +41,9 @@ use crate::value::Value;
 /// How many rows of a finding are named.
 const EXAMPLES_MAX: usize = 3;
 
+/// How much work it may be to follow the scripts, in tables and columns that are looked at: seconds, not minutes.
+const WORK_MAX: usize = 400_000_000;
+
 /// How many statements of a script are said not to have been parsed: after so many it is no SQL.
 const UNPARSED_MAX: usize = 20;
 
@@ -371,14 +374,24 @@ pub fn number(number: u64) -> String {
 }
 
 /// Runs every rule over the pending scripts, in their order.
+///
+/// The work is bounded: where it becomes too much a finding says that the rest was not looked at.
 pub fn run(scripts: &[Script], data: &mut dyn Data, options: &Options) -> Report {
+    run_within(scripts, data, options, WORK_MAX)
+}
+
+fn run_within(scripts: &[Script], data: &mut dyn Data, options: &Options, work_max: usize) -> Report {
     let mut silence = Silence::new(options);
     let schema = data.schema().clone();
     let mut model = Model::new(&schema);
     let mut ask = Ask::new(data);
     let mut found: Vec<(&'static str, Found)> = Vec::new();
+    let (mut work, mut is_cut) = (0_usize, false);
     for (number, script) in scripts.iter().enumerate() {
         silence.read(number, script);
+        if is_cut {
+            continue;
+        }
         let wrapper = Wrapper::of(script, &options.ledgers);
         model.begin_script();
         found.extend(unparsed::bytes(script, number).map(|finding| (unparsed::NAME, finding)));
@@ -396,6 +409,12 @@ pub fn run(scripts: &[Script], data: &mut dyn Data, options: &Options) -> Report
                 }
             };
             let (place, subject) = (part.places.whole, part.places.subject);
+            work = work.saturating_add(model.work_of(statement));
+            if work > work_max {
+                found.push((unparsed::NAME, unparsed::rest(place)));
+                is_cut = true;
+                break;
+            }
             let before = Event::Before(Step { statement, place, subject, model: &model, wrapper: &wrapper });
             look(&before, &mut ask, &mut found);
             if let Some(copy) = model.apply(statement, &part.places)
@@ -406,9 +425,15 @@ pub fn run(scripts: &[Script], data: &mut dyn Data, options: &Options) -> Report
                 look(&Event::Filled { step, table, copy: &copy }, &mut ask, &mut found);
             }
         }
+        // What the rest would have kept or filled is not known.
+        if is_cut {
+            continue;
+        }
         look(&Event::ScriptEnd { model: &model, schema: &schema, script: number }, &mut ask, &mut found);
     }
-    look(&Event::End { model: &model, schema: &schema, ledgers: &options.ledgers }, &mut ask, &mut found);
+    if !is_cut {
+        look(&Event::End { model: &model, schema: &schema, ledgers: &options.ledgers }, &mut ask, &mut found);
+    }
     let mut report = Report { unanswered: ask.unanswered, remarks: silence.remarks.clone(), ..Report::default() };
     found.sort_by_key(|(_, found)| (found.place.script, found.place.start));
     for (rule, found) in found {

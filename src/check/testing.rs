@@ -12,7 +12,8 @@ use crate::engine::sqlite::{Options as Opening, Sqlite};
 use crate::schema::Schema;
 use crate::value::Value;
 
-struct Live {
+/// It, and what it declares.
+pub struct Live {
     connection: Connection,
     schema: Schema,
 }
@@ -46,17 +47,23 @@ impl Data for Live {
     }
 }
 
-/// Runs every rule over scripts, on a database that these statements made.
-pub fn report(live: &str, scripts: &[&str], options: &Options) -> Report {
+/// Makes a database by these statements.
+pub fn live(live: &str) -> (tempfile::TempDir, Live) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("a.db");
     let connection = Connection::open(&path).expect("a database");
     connection.execute_batch(&format!("PRAGMA foreign_keys=OFF; CREATE TABLE zz(z); DROP TABLE zz; {live}")).expect("the live database");
     let mut engine = Sqlite::open(&path, &Opening { busy_ms: 100, extensions: Vec::new() }).expect("an engine");
     let schema = engine.begin_read().expect("a transaction").schema().expect("a schema");
+    (dir, Live { connection, schema })
+}
+
+/// Runs every rule over scripts, on a database that these statements made.
+pub fn report(statements: &str, scripts: &[&str], options: &Options) -> Report {
+    let (_folder, mut live) = live(statements);
     let scripts: Vec<Script> =
         scripts.iter().enumerate().map(|(number, text)| Script::new(&format!("{number}.sql"), text.as_bytes())).collect();
-    run(&scripts, &mut Live { connection, schema }, options)
+    run(&scripts, &mut live, options)
 }
 
 /// Lists the findings of one script.

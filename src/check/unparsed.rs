@@ -13,7 +13,7 @@ A statement or a file could not be read, so no rule looked at it.
 
 The grammar is SQLite's. What another program reads before SQLite does (dot-commands of the shell, placeholders of a template) is none of
 it, nor is a file that is not UTF-8, nor a statement that nests deeper than SQLite takes. The tables that it names count as not known from
-there on.
+there on. Scripts that make or change tables by the ten thousand are followed to a bound: what comes after it is not looked at, and that is said.
 
 Example:
   .mode csv
@@ -32,6 +32,16 @@ pub fn statement(place: Place, reason: &str, is_last: bool) -> Found {
     Found { severity: Severity::Warning, ..Found::new(place, message, "look at it yourself, or write it as SQLite takes it") }
 }
 
+/// Says from where on nothing was looked at, because it would have been too much.
+pub fn rest(place: Place) -> Found {
+    let message =
+        "from here on nothing looked at the migrations: there is too much in them to follow, and what is lost in the end was not asked";
+    Found {
+        severity: Severity::Warning,
+        ..Found::new(place, message.to_owned(), "look at the rest yourself, or divide it and check each part")
+    }
+}
+
 /// Says where a file stops being text.
 pub fn bytes(script: &Script, number: usize) -> Option<Found> {
     let at = script.not_utf8?;
@@ -44,8 +54,8 @@ pub fn bytes(script: &Script, number: usize) -> Option<Found> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{catches, findings, quiet};
-    use super::super::{Options, Script, run};
+    use super::super::testing::{catches, findings, live, quiet};
+    use super::super::{Options, Script, run, run_within};
     use super::*;
 
     #[test]
@@ -57,6 +67,25 @@ mod tests {
         // What was not read may have filled the column.
         catches(NAME, live, "UPDAET a SET b = 1; CREATE TABLE n(id INTEGER PRIMARY KEY, b NOT NULL); INSERT INTO n SELECT * FROM a;", &[]);
         assert_eq!(findings(live, "nonsense; DROP TABLE a;").len(), 2);
+    }
+
+    #[test]
+    fn where_the_work_becomes_too_much_is_said_and_nothing_is_guessed_of_the_end() {
+        let (_folder, mut live) = live("CREATE TABLE a(b); INSERT INTO a VALUES(1); CREATE TABLE c(d); INSERT INTO c VALUES(2);");
+        let texts = ["DROP TABLE a;", "SELECT 1;\n DROP TABLE c;", "DROP TABLE IF EXISTS nowhere;"];
+        let scripts: Vec<Script> = texts.iter().map(|text| Script::new("a.sql", text.as_bytes())).collect();
+        let found = run_within(&scripts, &mut live, &Options::default(), 50).findings;
+        assert_eq!(found.iter().map(|finding| (finding.rule, finding.line)).collect::<Vec<_>>(), [(NAME, 2)], "{found:#?}");
+        assert!(found.iter().all(|finding| finding.message.contains("nothing looked at")));
+        assert_eq!(run(&scripts, &mut live, &Options::default()).findings.len(), 2);
+    }
+
+    #[test]
+    fn thousands_of_tables_and_columns_are_followed_to_the_end() {
+        let tables: String = (0..5_000).map(|number| format!("CREATE TABLE t{number}(a);")).collect();
+        let columns: String = (0..1_500).map(|number| format!("ALTER TABLE a ADD COLUMN c{number};")).collect();
+        let live = "CREATE TABLE a(b); CREATE TABLE z(y); INSERT INTO z VALUES(1);";
+        catches("drop-table-with-data", live, &format!("{tables}{columns}DROP TABLE z;"), &["1 row"]);
     }
 
     #[test]
