@@ -5,10 +5,15 @@
 //! under another name is recognised by its content and is no loss; nor are rows and values that stand in another table now, which are told
 //! as moved. Ledgers of migration tools, the engine's own tables and the machinery of virtual tables are never judged.
 //!
+//! ## Emptied
+//! No value of a column is left in the rows that were there before, but for a few that became others; what came with new rows says nothing of the old
+//! ones. One value that nobody touched shows that somebody chose what to clear, and it is remarked, unless the table was made anew and a copy left
+//! the column out, or a foreign key took the references ([`unset`]).
+//!
 //! ## Overwritten
-//! Every value of a column became one and the same, of at least three different ones before (of two it is only remarked: flags are set
-//! all the time), unless all of them are times, or the old ones stand elsewhere now. It is told though a migration may have derived another column
-//! from the old values first: what only *follows* from a value does not hold it. (django-oscar's `catalogue 0019` sets `catalogue_option.type` to
+//! Every value of a column became one and the same, but for one in twenty that became others, of at least three different ones before (of two it is only
+//! remarked: flags are set all the time), unless all of them are times, which is remarked, too, or the old ones stand elsewhere now. It is told though a
+//! migration may have derived another column from the old values first: what only *follows* from a value does not hold it. (django-oscar's `catalogue 0019` sets `catalogue_option.type` to
 //! `text` after it made `required` of it: on the two values that the application writes, a remark; on any three, a loss.)
 //!
 //! ## In two passes
