@@ -843,7 +843,7 @@ impl Model {
         let copy = Copy { columns: copied, raw, rows, conflict, from, is_values: select.is_values, is_row_by_row };
         let has_null = names.contains("null");
         // Rows that are written out, by VALUES or by a SELECT from nothing, come besides those that are copied.
-        let is_copy = !select.is_values && !(select.is_plain && select.from.is_empty());
+        let is_copy = !(select.is_values || select.is_plain && select.from.is_empty());
         let taken = self.taken(select);
         let lives = lineages.iter().flatten().map(|(live, _)| live.clone()).collect();
         let table = self.table_mut(name)?;
