@@ -81,7 +81,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         dbelay::durable::write(&path, Config::template(text, &files).as_bytes())?;
         cx.output.say(format_args!("{GOOD}wrote{GOOD:#} {FILE_NAME}: database {}", shown(cx, text)));
         if !files.is_empty() {
-            cx.output.say(format_args!("migrations that `dbelay check` reads: {}", files.join(", ")));
+            cx.output.say_as_is(format_args!("migrations that `dbelay check` reads: {}", files.join(", ")));
         }
     }
     if !exists || additions.is_empty() {
