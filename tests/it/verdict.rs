@@ -772,3 +772,17 @@ fn an_empty_text_is_nothing_to_a_change_of_type_either() {
     keeps(&values("TEXT", "'5';'';'7'"), &retype("INTEGER", "nullif(v, '')"), &[]);
     loses(&values("TEXT", "'5';'x';'7'"), &retype("INTEGER", "nullif(v, 'x')"), &["1 of 3 values of `t.v` did not survive"]);
 }
+
+#[test]
+fn rows_whose_key_alone_was_made_another_are_not_gone() {
+    let base = "CREATE TABLE people(email TEXT PRIMARY KEY, name TEXT, age INT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<50) INSERT INTO people SELECT 'User'||i||'@X.org', 'name '||i, i FROM n;";
+    let good = Sandbox::with(base);
+    good.migrate(&[], "UPDATE people SET email = lower(email)").exits(0);
+    let bad = Sandbox::with(base);
+    bad.migrate(&[], "UPDATE people SET email = lower(email); DELETE FROM people WHERE age > 40").exits(4);
+    let other = Sandbox::with(base);
+    let anew = "DELETE FROM people; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<50)
+        INSERT INTO people SELECT 'other'||i, 'someone '||i, i FROM n";
+    other.migrate(&[], anew).exits(4).says(&["50 of 50 rows of `people` are gone"]);
+}

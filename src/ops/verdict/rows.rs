@@ -41,8 +41,9 @@ pub(super) fn rows(search: &Search<'_>, at: usize) -> Result<Option<RowsFound>, 
     }
     let (Some(before), Some(gone)) = (&pair.before, search.departures(at)?) else { return Ok(None) };
     let mut found = RowsFound { moved: Vec::new(), left: (0..gone.len()).collect(), left_behind: Vec::new() };
+    rekeyed(search, at, &gone, &mut found)?;
     let mut used = Vec::new();
-    while used.len() < TARGETS_MAX {
+    while !found.left.is_empty() && used.len() < TARGETS_MAX {
         let mut best: Option<(usize, Match)> = None;
         for (target, touched) in search.targets().filter(|(target, _)| !used.contains(target)) {
             let Some(after) = &touched.pair.after else { continue };
@@ -64,6 +65,30 @@ pub(super) fn rows(search: &Search<'_>, at: usize) -> Result<Option<RowsFound>, 
     debug_assert_eq!(gone.len() as u64, counts.removed);
     duplicates(search, at, &gone, &mut found)?;
     Ok(Some(found))
+}
+
+/// Finds rows whose key alone is another: a text that was made lower case, say. They stand where they stood, by the row number that people do not see,
+/// and hold what they held, which is more than a coincidence.
+fn rekeyed(search: &Search<'_>, at: usize, gone: &Rows, found: &mut RowsFound) -> Result<(), OpError> {
+    let pair = search.touched[at].pair;
+    let (Some(before), Some(after), Some(came)) = (&pair.before, &pair.after, search.arrivals(at)?) else { return Ok(()) };
+    let hidden = |shape: &TableShape| shape.columns.iter().position(|column| column.hidden);
+    let (Some(from), Some(to)) = (hidden(before), hidden(after)) else { return Ok(()) };
+    if before.identity.contains(&from) || pair.rows_after < pair.rows_before {
+        return Ok(());
+    }
+    let is_kept = |column: usize| !before.columns[column].hidden && !before.identity.contains(&column);
+    let columns: Option<Vec<(usize, usize)>> = (0..before.columns.len())
+        .filter(|&column| is_kept(column))
+        .map(|column| Some((column, pair.columns.iter().find(|columns| columns.before == Some(column))?.after?)))
+        .collect();
+    let Some(columns) = columns.filter(|columns| columns.iter().any(|(column, _)| gone.is_telling[*column])) else { return Ok(()) };
+    let stand: HashMap<u64, usize> = (0..came.len()).map(|row| (came.mark(row, to), row)).collect();
+    found.left.retain(|&row| {
+        let place = stand.get(&gone.mark(row, from));
+        !place.is_some_and(|&place| columns.iter().all(|&(from, to)| gone.mark(row, from) == came.mark(place, to)))
+    });
+    Ok(())
 }
 
 /// Notes where rows went, and what did not go with them.
