@@ -96,6 +96,15 @@ fn chain(search: &Search<'_>, at: usize, links: usize) -> Result<Option<String>,
             })?;
             Ok(referring_before == referring.len())
         };
+        // A row that was replaced takes all that refer to it along; and what never stood there was not deleted.
+        let is_impossible = match stays {
+            Some(true) => refers_still(search, touched.pair, &columns, &referring)?,
+            Some(false) => parent.stood.as_ref().is_some_and(|stood| !referring.iter().any(|tuple| stood.contains(tuple))),
+            None => false,
+        };
+        if is_impossible {
+            continue;
+        }
         let is_whole = stays == Some(true) && nobody_left()?;
         let Some(mut event) = parent.event(stays, is_whole) else { continue };
         // What was deleted may itself have gone with something else.
@@ -120,6 +129,19 @@ fn chain(search: &Search<'_>, at: usize, links: usize) -> Result<Option<String>,
     Ok(best.map(|(_, text)| text))
 }
 
+/// Tells whether a row of a table refers, after, to what rows that are gone referred to. `columns` are of its shape before.
+fn refers_still(search: &Search<'_>, pair: &TablePair, columns: &[usize], referring: &[Vec<u64>]) -> Result<bool, OpError> {
+    let after = |column: &usize| pair.columns.iter().find(|columns| columns.before == Some(*column))?.after;
+    let (Some(shape), Some(columns)) = (&pair.after, columns.iter().map(after).collect::<Option<Vec<usize>>>()) else { return Ok(false) };
+    let Some((_, manifest)) = search.comparison.after.table(&shape.name) else { return Ok(false) };
+    let wanted: HashSet<&Vec<u64>> = referring.iter().collect();
+    let mut refers = false;
+    search.columns(manifest, &columns, &mut |cells| {
+        refers |= wanted.contains(&cells.iter().map(|cell| marks::mark(cell)).collect::<Vec<u64>>());
+    })?;
+    Ok(refers)
+}
+
 fn same_before(pair: &TablePair, name: &str) -> bool {
     pair.before.as_ref().is_some_and(|shape| shape.name.eq_ignore_ascii_case(name))
 }
@@ -137,6 +159,8 @@ struct Parent<'a> {
     has_changed: bool,
     /// What can be referred to after; none where it was not read.
     standing: Option<HashSet<Vec<u64>>>,
+    /// What could be referred to before; none where it was not read.
+    stood: Option<HashSet<Vec<u64>>>,
 }
 
 impl<'a> Parent<'a> {
@@ -156,8 +180,19 @@ impl<'a> Parent<'a> {
             }
             _ => None,
         };
+        let columns = columns_of(&parent_columns(&comparison.before.schema, key), |name| {
+            before.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+        });
+        let stood = match (comparison.before.table(&before.name), columns) {
+            (Some((_, manifest)), Some(columns)) if !columns.is_empty() && manifest.rows <= PARENT_ROWS_MAX => {
+                Some(self::standing(search, manifest, &columns)?)
+            }
+            _ => None,
+        };
         let is_rebuilt = is_rebuilt(comparison, &before.name, &name(&pair.after));
-        Ok(Some(Self { name: &key.parent, is_there, is_rebuilt, has_changed: !comparison.is_equal(pair), standing }))
+        // A column that came leaves every row as it was.
+        let has_changed = search.touched.iter().any(|other| same_before(other.pair, &before.name) && !other.counts.is_empty());
+        Ok(Some(Self { name: &key.parent, is_there, is_rebuilt, has_changed, standing, stood }))
     }
 
     /// Says what happened to it that reached others; `stays` tells whether what they referred to stands there still, `is_whole` whether nobody refers to
@@ -187,7 +222,10 @@ fn standing(search: &Search<'_>, manifest: &TableManifest, columns: &[usize]) ->
 /// Tells whether a table was dropped and made again: its DDL is another, or it stands behind tables now that were made after it.
 fn is_rebuilt(comparison: &Comparison<'_>, before: &str, after: &str) -> bool {
     let sql = |state: &State, name: &str| state.schema.object(ObjectKind::Table, name).and_then(|object| object.sql.clone());
-    if sql(comparison.before, before) != sql(comparison.after, after) {
+    let (was, is) = (sql(comparison.before, before).unwrap_or_default(), sql(comparison.after, after).unwrap_or_default());
+    // What ADD COLUMN appends leaves the table where it stood.
+    let is_appended = is.starts_with(was.trim_end().trim_end_matches(')').trim_end());
+    if was != is && !is_appended {
         return true;
     }
     let place = |state: &State, name: &str| state.tables.iter().position(|(_, manifest)| manifest.name == name);
