@@ -143,6 +143,22 @@ impl Sandbox {
     }
 }
 
+/// Tells whether this system lets a process put a layer over a folder; elsewhere a rehearsal needs a variable or `{db}`. Says so where not.
+pub fn has_layers() -> bool {
+    let sandbox = Sandbox::new();
+    let folder = |name: &str| {
+        std::fs::create_dir(sandbox.path(name)).unwrap();
+        sandbox.path(name)
+    };
+    let mut command = sandbox.command();
+    command.arg("isolate").arg("--folder").arg(folder("folder")).arg("--upper").arg(folder("upper")).arg("--work").arg(folder("work"));
+    let run = finish(command.arg("--probe"));
+    if run.code != 0 {
+        println!("skipped: this system gives no layers: {}", run.stderr);
+    }
+    run.code == 0
+}
+
 /// Gives a connection what the application of these tests brings.
 pub fn bring_own(connection: &Connection) {
     connection.create_collation("unicase", |a: &str, b: &str| a.to_lowercase().cmp(&b.to_lowercase())).unwrap();

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::oracle;
-use super::sandbox::{Run, Sandbox, copy_folder, finish};
+use super::sandbox::{Run, Sandbox, copy_folder, finish, has_layers};
 
 const TOOLS: [&str; 8] = ["alembic", "dbmate", "django", "drizzle", "knex", "prisma", "sequelize", "sqlx"];
 
@@ -167,18 +167,22 @@ fn take_through(name: &str) {
     good.dbelay(&["rollback", "--yes"]).exits(0);
     good.is_as_before();
 
+    // A tool that reads the path from its own configuration is led nowhere else but there.
+    let can_rehearse = tool.project["url_env"].is_string() || has_layers();
     let rehearsed = tool.at_step("good");
-    let bytes = std::fs::read(rehearsed.database()).unwrap();
-    let document = rehearsed.migrate(&["--rehearse-only"]).exits(0).json();
-    assert_eq!(document["rehearsal"]["scratch_touched"], true, "{document}");
-    assert!(std::fs::read(rehearsed.database()).unwrap() == bytes, "the rehearsal of {name} changed the database");
+    if can_rehearse {
+        let bytes = std::fs::read(rehearsed.database()).unwrap();
+        let document = rehearsed.migrate(&["--rehearse-only"]).exits(0).json();
+        assert_eq!(document["rehearsal"]["scratch_touched"], true, "{document}");
+        assert!(std::fs::read(rehearsed.database()).unwrap() == bytes, "the rehearsal of {name} changed the database");
+    }
 
     let loses = tool.at_step("loses");
     let bytes = std::fs::read(loses.database()).unwrap();
-    let rehearsal = loses.migrate(&["--rehearse-only"]).exits(4).json();
+    let rehearsal = can_rehearse.then(|| loses.migrate(&["--rehearse-only"]).exits(4).json());
     assert!(std::fs::read(loses.database()).unwrap() == bytes, "the rehearsal of {name} changed the database");
     let document = loses.migrate(&[]).exits(4).says(&["lost data", "was rolled back"]).json();
-    for losses in [&document["losses"], &rehearsal["rehearsal"]["losses"]] {
+    for losses in std::iter::once(&document["losses"]).chain(rehearsal.as_ref().map(|rehearsal| &rehearsal["rehearsal"]["losses"])) {
         let is_found = |loss: &&Value| loss["table"] == tool.project["loses"]["table"] && loss["count"] == tool.project["loses"]["rows"];
         assert!(losses.as_array().unwrap().iter().any(|loss| is_found(&loss)), "{losses}");
     }
