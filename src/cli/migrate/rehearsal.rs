@@ -115,7 +115,7 @@ impl Migration<'_> {
             _ => None,
         };
         error = match allow {
-            Some(allow) => error.hint(format_args!("if the loss is intended: `dbelay migrate {allow} ...`")),
+            Some(allow) => error.hint(format_args!("if the loss is intended: `dbelay migrate {allow} -- ...`")),
             None => error.hint("mend the migration and rehearse it again; nothing has to be undone"),
         };
         if rehearsal.end.is_interrupted {
