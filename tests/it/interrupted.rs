@@ -63,7 +63,10 @@ fn interrupt(whom: Killed) -> Interrupted {
             std::thread::yield_now();
         }
     }
-    std::fs::write(sandbox.path("resumed"), "").unwrap();
+    // Not before the command is gone: one that has not come to its wait yet would not wait.
+    if whom != Killed::Dbelay {
+        std::fs::write(sandbox.path("resumed"), "").unwrap();
+    }
     Interrupted { sandbox, kept, dbelay, command: (whom == Killed::Dbelay).then_some(pid) }
 }
 
