@@ -882,7 +882,7 @@ mod tests {
     #[test]
     fn a_command_that_runs_too_long_is_asked_to_end() {
         let spec =
-            CommandSpec { timeout: Some(Duration::from_millis(200)), ..sh("trap 'echo bye; exit 9' TERM; while :; do sleep 0.05; done") };
+            CommandSpec { timeout: Some(Duration::from_millis(1500)), ..sh("trap 'echo bye; exit 9' TERM; while :; do sleep 0.05; done") };
         let (outcome, stdout, _) = run_all(&spec);
         assert_eq!((outcome.exit, stdout.as_str(), outcome.timed_out, outcome.interrupted), (ExitKind::Code(9), "bye\n", true, false));
         let (outcome, ..) = run_all(&CommandSpec { timeout: Some(Duration::from_secs(60)), ..sh("exit 0") });
@@ -898,9 +898,14 @@ mod tests {
     #[test]
     fn what_a_command_that_ran_too_long_started_ends_with_it() {
         let script = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & wait";
-        let (outcome, stdout, _) = run_all(&CommandSpec { timeout: Some(Duration::from_millis(300)), ..sh(script) });
+        let (outcome, stdout, _) = run_all(&CommandSpec { timeout: Some(Duration::from_millis(1500)), ..sh(script) });
         assert!(outcome.timed_out);
         let inner = ProcessId::of(stdout.trim().parse().expect("the pid that the inner shell printed"));
+        // What is killed takes a moment to be gone.
+        let until = Instant::now() + Duration::from_secs(20);
+        while inner.is_running() && Instant::now() < until {
+            thread::yield_now();
+        }
         assert!(!inner.is_running());
     }
 
