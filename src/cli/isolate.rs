@@ -10,8 +10,8 @@ use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
-  dbelay isolate --read-only /srv/app/app.db -- make migrate
-  dbelay isolate --folder /srv/app --upper /tmp/s/upper --work /tmp/s/work --hide app.db-wal -- make migrate";
+  dbelay isolate --read-only \"$PWD/app.db\" -- make migrate
+  dbelay isolate --folder \"$PWD\" --upper \"$S/upper\" --work \"$S/work\" --hide app.db-wal -- make migrate";
 
 /// Run a command with another view of the database's folder
 #[derive(Debug, clap::Args)]

@@ -108,7 +108,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let made = if args.accept || args.resume || cx.global.dry_run { None } else { make_missing(cx)? };
     let result = run_on(args, cx);
     if let Some(made) = made {
-        made.settle(cx, &result);
+        made.settle(cx, &result, !args.rehearse_only);
     }
     result
 }
@@ -164,16 +164,9 @@ fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), 
     let is_same = |a: &std::path::Path, b: &std::path::Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     let folder = report.parent().and_then(|folder| folder.canonicalize().ok());
     let store = project.store.dir().canonicalize().ok();
-    let database = &project.database()?.path;
-    let is_same = |report: &std::path::Path| {
-        ["", "-wal", "-shm", "-journal"].iter().any(|suffix| {
-            let mut name = database.as_os_str().to_owned();
-            name.push(suffix);
-            is_same(report, std::path::Path::new(&name)) || report == std::path::Path::new(&name)
-        })
-    };
+    let is_of_database = project::files(&project.database()?.path).any(|file| file == report || is_same(report, &file));
     let is_in_store = store.zip(folder).is_some_and(|(store, folder)| folder.starts_with(store));
-    if is_in_store || is_same(report) {
+    if is_in_store || is_of_database {
         return Err(CliError::usage(format_args!("the report cannot be written to `{}`", report.display()))
             .hint("name a file of its own: `--report report.html`"));
     }

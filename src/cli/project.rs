@@ -106,8 +106,20 @@ impl Database {
     }
 }
 
-/// What SQLite keeps in files beside a database's own.
-const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+/// What SQLite adds to a database's name for the files that it keeps beside it.
+pub const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Names a database's files: what SQLite keeps beside it, and last its own. Without its database a journal is nobody's.
+pub fn files(path: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    JOURNALS.into_iter().chain([""]).map(move |suffix| named(path, suffix))
+}
+
+/// Adds to a file's name.
+fn named(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
 
 impl Place for Database {
     #[cfg(unix)]
@@ -123,21 +135,14 @@ impl Place for Database {
     }
 
     fn set_aside(&self) -> std::io::Result<Option<PathBuf>> {
-        let named = |path: &Path, suffix: &str| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        let is_free = |aside: &PathBuf| BESIDE.iter().all(|suffix| named(aside, suffix).symlink_metadata().is_err());
+        let is_free = |aside: &PathBuf| files(aside).all(|file| file.symlink_metadata().is_err());
         let free = (1..=u32::MAX).map(|n| named(&self.path, &format!(".failed-{n}"))).find(is_free);
         let aside = free.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?;
         let mut was_there = false;
-        // The journals first: without its database a journal is nobody's.
-        for suffix in BESIDE {
-            let from = named(&self.path, suffix);
+        for (from, to) in files(&self.path).zip(files(&aside)) {
             if from.symlink_metadata().is_ok() {
-                dbelay::durable::rename(&from, &named(&aside, suffix))?;
-                was_there |= suffix.is_empty();
+                dbelay::durable::rename(&from, &to)?;
+                was_there |= from == self.path;
             }
         }
         drop(dbelay::durable::open_private(&self.path)?);

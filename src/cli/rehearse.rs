@@ -15,7 +15,7 @@ use dbelay::process::{self, CommandSpec};
 use dbelay::render::text::number;
 use dbelay::source::{COMMON_VARIABLE, DatabaseUrl};
 
-use super::project::{Database, Project, named_by};
+use super::project::{Database, JOURNALS, Project, files, named_by};
 use super::{CliError, Context, DatabaseState, ErrorKind};
 
 /// What scratch folders are called, before a number.
@@ -23,9 +23,6 @@ const FOLDER: &str = ".dbelay-rehearsal-";
 
 /// The file whose lock says that a scratch folder is in use.
 const IN_USE: &str = ".dbelay-in-use";
-
-/// What SQLite keeps beside a database.
-const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// A scratch database and the way to it. Dropped, it is gone.
 pub struct Stage {
@@ -149,7 +146,7 @@ impl Stage {
         };
         let variable = variable(project, wanted)?;
         let has_placeholder = command.iter().filter_map(|word| word.to_str()).any(has_placeholder);
-        let need: u64 = ["", "-wal"].iter().filter_map(|suffix| size(&real, suffix)).sum();
+        let need: u64 = files(&real).filter_map(|file| Some(file.metadata().ok()?.len())).sum();
         // A table that is rebuilt stands there twice for a while.
         let need = need.saturating_mul(2);
         let stage = |folder: &Path, way: Way| -> Result<Self, String> {
@@ -321,12 +318,6 @@ pub fn spec(cx: &Context, command: Vec<OsString>) -> CommandSpec {
         stdout_to_stderr: cx.output.is_json(),
         timeout: None,
     }
-}
-
-fn size(path: &Path, suffix: &str) -> Option<u64> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    Path::new(&name).metadata().ok().map(|metadata| metadata.len())
 }
 
 fn make(folder: &Path) -> std::io::Result<File> {

@@ -554,9 +554,8 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
     let event = if matches!(error, EngineError::Missing(_)) { FileEvent::Deleted } else { FileEvent::Replaced };
     if steps.decide(&end, None) == OnFailure::Rollback {
         match rollback::recreate(session, &pre.state) {
-            Ok((_, aside)) => {
+            Ok(_) => {
                 result = OperationResult::RolledBack;
-                limits.extend(aside.map(|path| format!("what the command left in its place is `{}` now", path.display())));
                 if let Some(look) = &look
                     && let Err(error) = session.place.protect(look)
                 {

@@ -63,9 +63,14 @@ pub fn rehearse(
     let made_in = session.since(begun);
     let end = run().map_err(|source| OpError::Command { command: options.command.join(" "), source })?;
     let begun = session.clock();
-    // Looked at before anything that may fail.
+    // Looked at first: an unreadable scratch database must not hide what became of the real one.
     let is_real_untouched = prepared.is_current(session)
-        || compare::live(session, Some(&prepared.pre.state), BatchMode::IdsOnly).is_ok_and(|live| live.is_same(&prepared.pre.state));
+        || match compare::live(session, Some(&prepared.pre.state), BatchMode::IdsOnly) {
+            Ok(live) => live.is_same(&prepared.pre.state),
+            Err(OpError::Engine(error)) if error.is_no_database() => false,
+            // One that somebody holds locked, say: nobody knows.
+            Err(error) => return Err(error),
+        };
     let aftermath = match migrate::judge(scratch, prepared, options, BatchMode::Scratch) {
         Ok((aftermath, _)) => aftermath,
         Err(OpError::Engine(error)) if error.is_no_database() || is_real_untouched => Aftermath::Unreadable(error),

@@ -491,7 +491,7 @@ pub fn run(
         Err(error) if error.is_no_database() => {
             let entry = begin(None)?;
             match recreate(session, &target) {
-                Ok((written, _)) => {
+                Ok(written) => {
                     end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned()))?;
                     return Ok(Done::Recreated { written, after: intent.target });
                 }
@@ -536,22 +536,19 @@ pub fn run(
 }
 
 /// Makes a database that is gone, or is none any more, anew. What stands in its place, and journals that were left beside it, get other
-/// names first; the new database would take them for its own. Returns the name of the file that stood there, if one did.
+/// names first, which is told; the new database would take them for its own.
 ///
 /// # Errors
 /// As [`restore`], and the system's. There is no database then, or an empty one.
-pub fn recreate(session: &Session<'_>, target: &State) -> Result<(Written, Option<std::path::PathBuf>), OpError> {
+pub fn recreate(session: &Session<'_>, target: &State) -> Result<Written, OpError> {
     let aside = session.place.set_aside().map_err(|source| OpError::Aside { place: session.source.place.clone(), source })?;
-    let made = (session.create)(&target.settings).map_err(OpError::from).and_then(|mut engine| restore(session, &mut *engine, target));
-    match made {
-        Ok((_, written)) => Ok((written, aside)),
-        Err(error) => {
-            if let Some(aside) = aside {
-                session.progress.warn(&format!("what stood in the database's place is `{}` now", aside.display()));
-            }
-            Err(error)
-        }
+    // Told whatever comes of it: it is somebody's file.
+    if let Some(aside) = aside {
+        session.progress.warn(&format!("what stood in the database's place is `{}` now", aside.display()));
     }
+    let mut engine = (session.create)(&target.settings)?;
+    let (_, written) = restore(session, &mut *engine, target)?;
+    Ok(written)
 }
 
 /// Writes a state into an empty database.

@@ -244,6 +244,31 @@ fn a_first_migration_that_fails_or_does_nothing_leaves_no_database() {
     sandbox.dbelay(&["--db", "no/such/folder.db", "migrate", "--", "true"]).exits(2);
 }
 
+#[test]
+fn an_empty_file_that_somebody_fills_is_not_taken_away() {
+    let sandbox = Sandbox::new();
+    assert!(std::process::Command::new("mkfifo").arg(sandbox.path("go")).status().unwrap().success());
+    let mut command = sandbox.command();
+    command.args(["--db", "app.db", "migrate", "--", "cat", "go"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut dbelay = command.spawn().unwrap();
+    // Opened only when the command reads it.
+    let go = std::fs::OpenOptions::new().write(true).open(sandbox.path("go")).unwrap();
+    let writer = sandbox.connect();
+    writer.execute_batch("BEGIN; CREATE TABLE t(x); INSERT INTO t VALUES(1)").unwrap();
+    drop(go);
+    assert!(dbelay.wait().unwrap().success());
+    writer.execute_batch("COMMIT").unwrap();
+    assert_eq!(sandbox.number("SELECT x FROM t"), 1);
+}
+
+#[test]
+fn a_first_rehearsal_says_nothing_of_a_command_that_did_not_touch_the_database() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.dbelay(&["migrate", "--rehearse-only", "--", "sh", "-c", ": {db}"]);
+    assert!(!run.stderr.contains("did not touch `"), "{}", run.stderr);
+    assert!(!sandbox.db().exists());
+}
+
 /// Things with enough rows that chance is no explanation.
 const INVOICES: &str = "
 CREATE TABLE inv(id INTEGER PRIMARY KEY, no TEXT, amt REAL, paid INT);

@@ -20,24 +20,25 @@ pub(super) fn make_missing(cx: &Context) -> Result<Option<Made>, CliError> {
 }
 
 impl Made {
-    /// Takes the file away where nothing came of it.
-    pub(super) fn settle(self, cx: &Context, result: &Result<Exit, CliError>) {
+    /// Takes the file away where nothing came of it. `is_real_run` tells whether the command was to fill it, and not a scratch copy alone.
+    pub(super) fn settle(self, cx: &Context, result: &Result<Exit, CliError>, is_real_run: bool) {
         // Another process may be filling it right now.
         if matches!(result, Err(error) if error.kind == ErrorKind::Locked) {
             return;
         }
-        let is_empty = self.0.path.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        let path = &self.0.path;
+        let is_empty = path.metadata().is_ok_and(|metadata| metadata.len() == 0);
         let is_back = matches!(result, Err(error) if error.kind == ErrorKind::RolledBack || error.kind == ErrorKind::Interrupted);
         let has_nothing = || self.0.open().and_then(|mut engine| Ok(engine.begin_read()?.schema()?.objects.is_empty()));
         if is_empty || is_back && has_nothing().unwrap_or(false) {
-            for suffix in ["-wal", "-shm", "-journal", ""] {
-                let mut name = self.0.path.as_os_str().to_owned();
-                name.push(suffix);
-                // An empty database that stays is one that was not there before, and no more.
-                let _ = dbelay::durable::remove(std::path::Path::new(&name));
+            // With a journal beside it, the file is not ours alone any more: somebody has it open, or left a transaction open.
+            if project::files(path).any(|file| file != *path && file.symlink_metadata().is_ok()) {
+                return;
             }
-            if is_empty && result.is_ok() {
-                cx.output.warn(format_args!("the command did not touch `{}`; is it the database that it migrates?", self.0.path.display()));
+            // An empty database that stays is one that was not there before, and no more.
+            let _ = dbelay::durable::remove(path);
+            if is_empty && result.is_ok() && is_real_run {
+                cx.output.warn(format_args!("the command did not touch `{}`; is it the database that it migrates?", path.display()));
             }
         }
     }
