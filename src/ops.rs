@@ -37,12 +37,13 @@ pub trait Place: Sync {
     /// Tells which file it is; none where there is none, or this system does not say.
     fn look(&self) -> Option<FileLook>;
 
-    /// Gives what stands there, and what the engine keeps beside it, other names, and leaves an empty file that only its owner can read. For
-    /// what is no database any more. Returns the file's new name, if there was a file.
+    /// Gives what stands there, and what the engine keeps beside it, other names. For what is no database any more. Where it is known what the
+    /// file was like, an empty one like it is left, so that what is filled into it is never open to more people. Returns the old file's new name, if
+    /// there was one.
     ///
     /// # Errors
     /// The system's; the file is where it was then.
-    fn set_aside(&self) -> std::io::Result<Option<std::path::PathBuf>>;
+    fn set_aside(&self, like: Option<&FileLook>) -> std::io::Result<Option<std::path::PathBuf>>;
 
     /// Gives the file its permissions, and its owner where that may be done.
     ///

@@ -134,7 +134,7 @@ impl Place for Database {
         None
     }
 
-    fn set_aside(&self) -> std::io::Result<Option<PathBuf>> {
+    fn set_aside(&self, like: Option<&FileLook>) -> std::io::Result<Option<PathBuf>> {
         let is_free = |aside: &PathBuf| files(aside).all(|file| file.symlink_metadata().is_err());
         let free = (1..=u32::MAX).map(|n| named(&self.path, &format!(".failed-{n}"))).find(is_free);
         let aside = free.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?;
@@ -145,7 +145,11 @@ impl Place for Database {
                 was_there |= from == self.path;
             }
         }
-        drop(dbelay::durable::open_private(&self.path)?);
+        if let Some(look) = like {
+            drop(dbelay::durable::open_private(&self.path)?);
+            // Else it stays its owner's alone.
+            let _ = self.protect(look);
+        }
         Ok(was_there.then_some(aside))
     }
 

@@ -553,14 +553,10 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
     let mut limits = Vec::new();
     let event = if matches!(error, EngineError::Missing(_)) { FileEvent::Deleted } else { FileEvent::Replaced };
     if steps.decide(&end, None) == OnFailure::Rollback {
-        match rollback::recreate(session, &pre.state) {
+        match rollback::recreate(session, &pre.state, look.as_ref()) {
             Ok(_) => {
                 result = OperationResult::RolledBack;
-                if let Some(look) = &look
-                    && let Err(error) = session.place.protect(look)
-                {
-                    limits.push(format!("the file's permissions could not be restored: {error}"));
-                }
+                limits.extend(restore_permissions(session, look.as_ref()));
                 let mode = journal_mode.filter(|mode| mode == "wal");
                 let set = |mode: &str| (session.open)().and_then(|mut engine| engine.set_journal_mode(mode));
                 if let Some(Err(error)) = mode.as_deref().map(set) {

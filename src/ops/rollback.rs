@@ -17,7 +17,7 @@ use super::capture::{self, Label, Rules, State, Taken, exact_settings};
 use super::compare::{decode_cells, has_same_rules};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::plan::{Plan, RowAction, merge, plan};
-use super::{OpError, Session, seen, with_causes};
+use super::{FileLook, OpError, Session, seen, with_causes};
 use crate::engine::{BoxError, Engine, EngineError, Obstacle, PatchTarget, WriteTransaction};
 use crate::id::ObjectId;
 use crate::rows::TableShape;
@@ -490,7 +490,7 @@ pub fn run(
         Ok(engine) => engine,
         Err(error) if error.is_no_database() => {
             let entry = begin(None)?;
-            match recreate(session, &target) {
+            match recreate(session, &target, session.place.look().as_ref()) {
                 Ok(written) => {
                     end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned()))?;
                     return Ok(Done::Recreated { written, after: intent.target });
@@ -536,12 +536,12 @@ pub fn run(
 }
 
 /// Makes a database that is gone, or is none any more, anew. What stands in its place, and journals that were left beside it, get other
-/// names first, which is told; the new database would take them for its own.
+/// names first, which is told; the new database would take them for its own. It is like the file was, where that is known.
 ///
 /// # Errors
 /// As [`restore`], and the system's. There is no database then, or an empty one.
-pub fn recreate(session: &Session<'_>, target: &State) -> Result<Written, OpError> {
-    let aside = session.place.set_aside().map_err(|source| OpError::Aside { place: session.source.place.clone(), source })?;
+pub fn recreate(session: &Session<'_>, target: &State, like: Option<&FileLook>) -> Result<Written, OpError> {
+    let aside = session.place.set_aside(like).map_err(|source| OpError::Aside { place: session.source.place.clone(), source })?;
     // Told whatever comes of it: it is somebody's file.
     if let Some(aside) = aside {
         session.progress.warn(&format!("what stood in the database's place is `{}` now", aside.display()));

@@ -150,6 +150,22 @@ fn a_database_that_an_interrupted_migration_left_as_garbage_is_set_aside() {
 }
 
 #[test]
+fn a_rollback_of_what_is_gone_makes_it_as_others_are_made_and_of_garbage_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let sandbox = Sandbox::with(SHOP);
+    let usual = mode(&sandbox.db());
+    sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    std::fs::remove_file(sandbox.db()).unwrap();
+    sandbox.dbelay(&["rollback", "good", "--yes"]).exits(0);
+    assert_eq!(mode(&sandbox.db()), usual);
+    std::fs::write(sandbox.db(), "garbage, whatever it was before").unwrap();
+    std::fs::set_permissions(sandbox.db(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    sandbox.dbelay(&["rollback", "good", "--yes"]).exits(0).says(&["app.db.failed-1"]);
+    assert_eq!(mode(&sandbox.db()), 0o600);
+}
+
+#[test]
 fn a_database_behind_a_link_is_made_anew_behind_it() {
     let sandbox = Sandbox::with(SHOP);
     let kept = sandbox.copy_db("kept.db");
