@@ -4,6 +4,8 @@
 //! steps, in one transaction, through the database's own software. It knows nothing of snapshots or the store. Everything
 //! that is the same for all engines (what to change, in which order, and the proof) is decided in `ops`.
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
 use std::ops::ControlFlow;

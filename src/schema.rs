@@ -32,6 +32,18 @@ impl Schema {
         self.objects.iter().find(|object| object.kind == kind && object.name == name)
     }
 
+    /// Tells whether both declare the same. Where the engine has a catalogue of facts the order of the objects says nothing.
+    pub fn is_same(&self, other: &Self) -> bool {
+        if self.objects.len() != other.objects.len() {
+            return false;
+        }
+        if self.objects.iter().all(|object| object.facts.is_empty()) {
+            return self.objects.iter().zip(&other.objects).all(|(a, b)| a.is_same(b));
+        }
+        let known: BTreeMap<_, _> = other.objects.iter().map(|object| ((object.kind, object.name.as_str()), object)).collect();
+        self.objects.iter().all(|object| known.get(&(object.kind, object.name.as_str())).is_some_and(|other| object.is_same(other)))
+    }
+
     /// Returns the DDL of all objects as a script, in creation order.
     pub fn script(&self) -> String {
         let mut script = String::new();
@@ -55,6 +67,42 @@ pub enum ObjectKind {
     View,
     /// A trigger.
     Trigger,
+    /// A namespace that holds others (`CREATE SCHEMA`).
+    Namespace,
+    /// An extension.
+    Extension,
+    /// A type: an enum, a domain, a composite, a range.
+    Type,
+    /// A function, a procedure, an aggregate.
+    Function,
+    /// A sequence.
+    Sequence,
+    /// A view that keeps its rows.
+    MaterializedView,
+    /// A column's default that stands for itself.
+    Default,
+    /// A primary key, a unique or exclusion constraint, a check that stands for itself.
+    Constraint,
+    /// A foreign key that stands for itself.
+    ForeignKey,
+    /// A rewrite rule.
+    Rule,
+    /// A row-level security policy.
+    Policy,
+    /// A publication.
+    Publication,
+    /// A trigger on commands.
+    EventTrigger,
+    /// Extended statistics.
+    Statistics,
+    /// Who owns an object.
+    Owner,
+    /// Who may do what with an object.
+    Privileges,
+    /// A comment on an object.
+    Comment,
+    /// Anything else that an engine has; its name begins with the engine's word for it.
+    Other,
 }
 
 impl ObjectKind {
@@ -65,7 +113,30 @@ impl ObjectKind {
             Self::Index => "index",
             Self::View => "view",
             Self::Trigger => "trigger",
+            Self::Namespace => "schema",
+            Self::Extension => "extension",
+            Self::Type => "type",
+            Self::Function => "function",
+            Self::Sequence => "sequence",
+            Self::MaterializedView => "materialized view",
+            Self::Default => "default",
+            Self::Constraint => "constraint",
+            Self::ForeignKey => "foreign key",
+            Self::Rule => "rule",
+            Self::Policy => "policy",
+            Self::Publication => "publication",
+            Self::EventTrigger => "event trigger",
+            Self::Statistics => "statistics",
+            Self::Owner => "owner",
+            Self::Privileges => "privileges",
+            Self::Comment => "comment",
+            Self::Other => "object",
         }
+    }
+
+    /// Tells whether it says something about another object and stands or falls with it: it can be written over, and nothing hangs on it.
+    pub fn is_attribute(self) -> bool {
+        matches!(self, Self::Owner | Self::Privileges | Self::Comment)
     }
 }
 
@@ -81,6 +152,27 @@ pub struct SchemaObject {
     /// The statement that made it, byte for byte as the engine keeps it; none for what the engine made by itself, such as the
     /// index behind a UNIQUE constraint.
     pub sql: Option<String>,
+    /// What the engine's catalogue says of it, part by part (`column id`, `check positive`), free of what differs between two databases that are
+    /// the same (internal ids, places). Where there is any, it decides whether two objects are the same, and the DDL is only how to make one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+    /// The objects without which this one cannot be, each as kind and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<(ObjectKind, String)>,
+}
+
+impl SchemaObject {
+    /// Makes an object of which only the DDL is known.
+    pub fn new(kind: ObjectKind, name: impl Into<String>, table: impl Into<String>, sql: Option<String>) -> Self {
+        Self { kind, name: name.into(), table: table.into(), sql, facts: BTreeMap::new(), needs: Vec::new() }
+    }
+
+    /// Tells whether both are the same thing under the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_named_same = self.kind == other.kind && self.name == other.name && self.table == other.table;
+        let is_known = !self.facts.is_empty() && !other.facts.is_empty();
+        is_named_same && if is_known { self.facts == other.facts } else { self.sql == other.sql }
+    }
 }
 
 /// What stands behind a table's name.
@@ -101,6 +193,12 @@ pub enum TableKind {
     },
     /// The engine's own (`sqlite_sequence`, `sqlite_stat1`).
     Internal,
+    /// Its rows live in its partitions.
+    Partitioned,
+    /// Its rows live elsewhere; they are not kept.
+    Foreign,
+    /// A query's rows, kept until it is refreshed.
+    Materialized,
 }
 
 /// A table in neutral terms.

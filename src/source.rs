@@ -10,6 +10,7 @@
 
 pub mod discover;
 mod dotenv;
+pub mod libpq;
 pub mod migrations;
 mod url;
 

@@ -173,7 +173,7 @@ mod tests {
             without_rowid: false,
             strict: false,
         };
-        let object = SchemaObject { kind: ObjectKind::Table, name: "users".to_owned(), table: "users".to_owned(), sql: None };
+        let object = SchemaObject::new(ObjectKind::Table, "users", "users", None);
         let schema = Schema { objects: vec![object], tables: vec![table], indexes: Vec::new() };
         let scripts: Vec<_> = [
             "DROP TABLE x;",

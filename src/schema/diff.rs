@@ -37,6 +37,9 @@ pub enum Subject {
     View,
     /// A trigger.
     Trigger,
+    /// Another object, by its kind.
+    #[serde(untagged)]
+    Object(ObjectKind),
 }
 
 impl Subject {
@@ -50,6 +53,7 @@ impl Subject {
             Self::Index => "index",
             Self::View => "view",
             Self::Trigger => "trigger",
+            Self::Object(kind) => kind.word(),
         }
     }
 }
@@ -103,7 +107,7 @@ impl SchemaChange {
             Subject::Column => format!("`{}.{name}`", self.table),
             Subject::PrimaryKey | Subject::ForeignKey => format!("of `{}` ({name})", self.table),
             Subject::Index | Subject::Trigger => format!("`{name}` on `{}`", self.table),
-            Subject::Table | Subject::View => format!("`{name}`"),
+            Subject::Table | Subject::View | Subject::Object(_) => format!("`{name}`"),
             Subject::Clause if name.is_empty() => format!("of `{}`", self.table),
             Subject::Clause => format!("of `{}.{name}`", self.table),
         };
@@ -204,8 +208,40 @@ pub fn diff(before: &Schema, after: &Schema, renames: &Renames) -> SchemaDiff {
     for view in views.iter().enumerate().filter(|(at, view)| !views[..*at].contains(view)).map(|(_, view)| view) {
         text_changes(before, after, ObjectKind::Trigger, (view, view), &mut changes);
     }
-    let text_differs = before.objects != after.objects && changes.is_empty();
+    object_changes(before, after, &mut changes);
+    let text_differs = !before.is_same(after) && changes.is_empty();
     SchemaDiff { changes, text_differs, settings: Vec::new() }
+}
+
+/// Compares the objects of all kinds that have no comparison of their own.
+fn object_changes(before: &Schema, after: &Schema, changes: &mut Vec<SchemaChange>) {
+    let is_meant = |object: &&SchemaObject| {
+        use ObjectKind::{Constraint, Default, ForeignKey, Index, Table, Trigger, View};
+        // Keys and defaults are told with their table.
+        let is_told = |kind| matches!(kind, Table | Index | View | Trigger | Default | ForeignKey | Constraint);
+        !is_told(object.kind) && object.sql.is_some()
+    };
+    // What says something about an object that came or went is told with it.
+    let is_of = |object: &SchemaObject, other: &Schema| {
+        !object.kind.is_attribute() || object.needs.iter().all(|(kind, name)| other.object(*kind, name).is_some())
+    };
+    for object in after.objects.iter().filter(is_meant) {
+        match before.object(object.kind, &object.name) {
+            Some(old) if old.is_same(object) => {}
+            Some(old) => changes.push(SchemaChange {
+                before: old.sql.clone().filter(|_| object.kind.is_attribute()),
+                after: object.sql.clone().filter(|_| object.kind.is_attribute()),
+                ..change(Subject::Object(object.kind), Fate::Changed, &object.table, &object.name)
+            }),
+            None if is_of(object, before) => changes.push(change(Subject::Object(object.kind), Fate::Added, &object.table, &object.name)),
+            None => {}
+        }
+    }
+    for object in before.objects.iter().filter(is_meant).filter(|object| after.object(object.kind, &object.name).is_none()) {
+        if is_of(object, after) {
+            changes.push(change(Subject::Object(object.kind), Fate::Removed, &object.table, &object.name));
+        }
+    }
 }
 
 /// Lists the settings that differ, in name order.
@@ -406,6 +442,7 @@ fn text_changes(before: &Schema, after: &Schema, kind: ObjectKind, tables: (&str
         ObjectKind::View => Subject::View,
         ObjectKind::Trigger => Subject::Trigger,
         ObjectKind::Table => Subject::Table,
+        kind => Subject::Object(kind),
     };
     let of = |schema: &'_ Schema, table: &str| -> Vec<SchemaObject> {
         let is_meant =
@@ -419,7 +456,7 @@ fn text_changes(before: &Schema, after: &Schema, kind: ObjectKind, tables: (&str
     let mut gone: Vec<&SchemaObject> = was.iter().filter(|object| find(&is, &object.name).is_none()).collect();
     for object in &is {
         match find(&was, &object.name) {
-            Some(at) if was[at].sql == object.sql => {}
+            Some(at) if was[at].is_same(object) => {}
             Some(at) => {
                 // A table that was renamed is renamed in the texts that mention it.
                 if was[at].sql.as_ref().map(|sql| sql.replace(tables.0, tables.1)) != object.sql {
@@ -461,12 +498,8 @@ mod tests {
         let mut schema = Schema::default();
         for (name, columns) in tables {
             let list: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
-            schema.objects.push(SchemaObject {
-                kind: ObjectKind::Table,
-                name: (*name).into(),
-                table: (*name).into(),
-                sql: Some(format!("CREATE TABLE {name}({})", list.join(", "))),
-            });
+            let sql = format!("CREATE TABLE {name}({})", list.join(", "));
+            schema.objects.push(SchemaObject::new(ObjectKind::Table, *name, *name, Some(sql)));
             schema.tables.push(Table {
                 name: (*name).into(),
                 kind: TableKind::Ordinary,
@@ -478,7 +511,7 @@ mod tests {
             });
         }
         for (kind, name, table, sql) in others {
-            schema.objects.push(SchemaObject { kind: *kind, name: (*name).into(), table: (*table).into(), sql: Some((*sql).into()) });
+            schema.objects.push(SchemaObject::new(*kind, *name, *table, Some((*sql).into())));
         }
         schema
     }

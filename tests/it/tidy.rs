@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("source", &["config"]),
     ("git", &["snapshot"]),
     ("hooks", &[]),
-    ("engine", &["id", "value", "rows", "schema", "progress"]),
+    ("engine", &["id", "value", "rows", "schema", "progress", "source"]),
     ("store", &["id", "durable", "progress"]),
     ("snapshot", &["id", "value", "rows", "schema", "store"]),
     ("render", &["id", "value", "rows", "schema", "snapshot"]),

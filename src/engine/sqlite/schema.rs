@@ -54,7 +54,7 @@ fn line(row: &Row<'_>) -> Result<Line, EngineError> {
         "trigger" => ObjectKind::Trigger,
         other => return Err(EngineError::Unsupported(format!("`sqlite_schema` holds an object of the unknown type `{other}`"))),
     };
-    let object = SchemaObject { kind, name: required(2)?, table: required(3)?, sql: ddl };
+    let object = SchemaObject::new(kind, required(2)?, required(3)?, ddl);
     let has_pages = row.get::<_, Option<i64>>(5).ok().flatten().is_some_and(|page| page > 0);
     Ok(Line { rowid: row.get(0).unwrap_or(0), object, has_pages })
 }

@@ -400,9 +400,9 @@ fn is_about_the_row(error: &rusqlite::Error) -> bool {
 /// Tells whether an object is a line in `sqlite_schema` and nothing else.
 pub(super) fn has_no_pages(object: &SchemaObject) -> bool {
     match object.kind {
-        ObjectKind::View | ObjectKind::Trigger => true,
         ObjectKind::Index => false,
         ObjectKind::Table => object.sql.as_deref().and_then(virtual_module).is_some(),
+        _ => true,
     }
 }
 
