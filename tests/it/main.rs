@@ -5,6 +5,8 @@
 mod bad_input;
 mod check;
 mod cli;
+#[cfg(all(unix, feature = "postgres"))]
+mod cluster;
 mod contract;
 mod crash;
 mod databases;
@@ -20,6 +22,8 @@ mod kills;
 mod migrate;
 mod npm;
 mod oracle;
+#[cfg(all(unix, feature = "postgres"))]
+mod postgres;
 mod property;
 mod reading;
 mod rehearse;
