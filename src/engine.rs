@@ -218,14 +218,21 @@ pub type RowSource<'a> = &'a mut dyn Iterator<Item = Result<Vec<Value>, BoxError
 
 /// What a patch is applied to: a database in a transaction, or a script.
 ///
-/// The order of calls: [`PatchTarget::drop_objects`], [`PatchTarget::create_tables`], rows, [`PatchTarget::finish_schema`], rows of
-/// the engine's own tables, [`PatchTarget::write_settings`].
+/// The order of calls: [`PatchTarget::alter_objects`], [`PatchTarget::drop_objects`], [`PatchTarget::create_tables`], rows,
+/// [`PatchTarget::finish_schema`], [`PatchTarget::refresh`], [`PatchTarget::finish_rows`], rows of the engine's own tables,
+/// [`PatchTarget::write_settings`].
 pub trait PatchTarget {
+    /// Takes from objects that stay, each given as it is and as it is to be, what they have too much ([`crate::schema::alter`] says which can be
+    /// changed so). It may wait for [`PatchTarget::drop_objects`]; what they lack comes with [`PatchTarget::finish_schema`].
+    fn alter_objects(&mut self, changes: &[(SchemaObject, SchemaObject)]) -> Result<(), EngineError> {
+        if changes.is_empty() { Ok(()) } else { Err(EngineError::Unsupported("objects are made anew here".to_owned())) }
+    }
+
     /// Drops these objects, given in creation order, and what the engine drops with them. Never fires a foreign key action.
     fn drop_objects(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError>;
 
-    /// Creates the tables among these objects, empty, in this order. Everything else of the target waits for
-    /// [`PatchTarget::finish_schema`].
+    /// Creates these objects, tables empty, in this order: the tables, and what an engine needs before there can be rows. Everything else of the
+    /// target waits for [`PatchTarget::finish_schema`].
     fn create_tables(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError>;
 
     /// Deletes the rows with these locator cells.
@@ -243,6 +250,17 @@ pub trait PatchTarget {
 
     /// Creates what the target has besides its tables, and makes the order and the verbatim text of all objects the target's.
     fn finish_schema(&mut self, target: &Schema) -> Result<(), EngineError>;
+
+    /// Computes the rows of a materialized view from what its query finds now.
+    fn refresh(&mut self, name: &str) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported(format!("`{name}` cannot be refreshed")))
+    }
+
+    /// Puts back what was taken out of the way of rows, as the target has it.
+    fn finish_rows(&mut self, target: &Schema) -> Result<(), EngineError> {
+        let _ = target;
+        Ok(())
+    }
 
     /// Writes the settings of scope [`crate::schema::SettingScope::Exact`].
     fn write_settings(&mut self, settings: &Settings) -> Result<(), EngineError>;

@@ -169,6 +169,16 @@ impl ColumnWriter {
         self.push_with(value::encode_null);
     }
 
+    /// Appends a boolean.
+    pub fn push_boolean(&mut self, boolean: bool) {
+        self.push_with(|out| out.extend_from_slice(if boolean { b"true" } else { b"false" }));
+    }
+
+    /// Appends an integer that is written as canonical JSON has it already: its digits, and a `-` before them.
+    pub fn push_digits(&mut self, digits: &[u8]) {
+        self.push_with(|out| out.extend_from_slice(digits));
+    }
+
     /// Appends an integer.
     pub fn push_integer(&mut self, integer: i64) {
         self.push_with(|out| value::encode_integer(out, integer));

@@ -3,6 +3,7 @@
 //! Objects stand in creation order with the engine's own words; tables are described once more in neutral terms, so that two
 //! schemas can be compared without parsing SQL. [`diff`] compares.
 
+pub mod alter;
 pub mod clauses;
 pub mod diff;
 
@@ -42,6 +43,29 @@ impl Schema {
         }
         let known: BTreeMap<_, _> = other.objects.iter().map(|object| ((object.kind, object.name.as_str()), object)).collect();
         self.objects.iter().all(|object| known.get(&(object.kind, object.name.as_str())).is_some_and(|other| object.is_same(other)))
+    }
+
+    /// Finds an object by which what was found in a transaction is not this schema, and names it. Where the engine has a catalogue of facts, and they
+    /// are all that a transaction that writes can tell, only they count, of the kinds that are meant; else the text and the order of the objects do.
+    pub fn contradicted_by(&self, found: &Self, is_meant: &dyn Fn(ObjectKind) -> bool) -> Option<String> {
+        let words = |object: &SchemaObject| format!("{} `{}`", object.kind.word(), object.name);
+        if self.objects.iter().chain(&found.objects).all(|object| object.facts.is_empty()) {
+            let differs = found.objects.iter().zip(&self.objects).find(|(found, expected)| found != expected);
+            let is_other_number = || (found.objects.len() != self.objects.len()).then(|| "the number of objects".to_owned());
+            return differs.map(|(found, _)| words(found)).or_else(is_other_number);
+        }
+        let known: BTreeMap<_, _> = found.objects.iter().map(|object| ((object.kind, object.name.as_str()), object)).collect();
+        let is_lacking = |object: &&SchemaObject| {
+            let found = known.get(&(object.kind, object.name.as_str()));
+            is_meant(object.kind) && !object.facts.is_empty() && found.is_none_or(|found| found.facts != object.facts)
+        };
+        if let Some(object) = self.objects.iter().find(is_lacking) {
+            let parts = known.get(&(object.kind, object.name.as_str())).map(|found| differing_parts(&object.facts, &found.facts));
+            return Some(format!("{}{}", words(object), parts.unwrap_or_else(|| ", which is missing".to_owned())));
+        }
+        let is_extra =
+            |object: &&SchemaObject| is_meant(object.kind) && !object.facts.is_empty() && self.object(object.kind, &object.name).is_none();
+        found.objects.iter().find(is_extra).map(|object| format!("{}, which is too much", words(object)))
     }
 
     /// Returns the DDL of all objects as a script, in creation order.
@@ -173,6 +197,17 @@ impl SchemaObject {
         let is_known = !self.facts.is_empty() && !other.facts.is_empty();
         is_named_same && if is_known { self.facts == other.facts } else { self.sql == other.sql }
     }
+}
+
+/// Names the parts in which facts differ.
+fn differing_parts(expected: &BTreeMap<String, String>, found: &BTreeMap<String, String>) -> String {
+    let names: std::collections::BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    let differing = names.into_iter().filter(|name| expected.get(*name) != found.get(*name));
+    let part = |name: &String| {
+        let value = |facts: &BTreeMap<String, String>| facts.get(name).map_or_else(|| "nothing".to_owned(), |value| format!("`{value}`"));
+        format!(": {name}: {} instead of {}", value(found), value(expected))
+    };
+    differing.map(part).collect()
 }
 
 /// What stands behind a table's name.

@@ -116,9 +116,12 @@ pub fn lines(plan: &Plan) -> Vec<String> {
         let verb = if created(object.kind, &object.name) { "make anew" } else { "drop" };
         lines.push(format!("{verb} {} `{}`", object.kind.word(), object.name));
     }
+    for (object, _) in &plan.alter {
+        lines.push(format!("change {} `{}` where it stands", object.kind.word(), object.name));
+    }
     for object in plan.create.iter().filter(|object| !plan.drop.iter().any(|other| other.kind == object.kind && other.name == object.name))
     {
-        lines.push(format!("create table `{}`", object.name));
+        lines.push(format!("create {} `{}`", object.kind.word(), object.name));
     }
     for table in &plan.tables {
         let rows = counted(table.rows, "row");
@@ -126,6 +129,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
             RowAction::Patch => lines.push(format!("patch the rows of `{}`", table.name)),
             RowAction::Fill => lines.push(format!("fill `{}` with its {rows}", table.name)),
             RowAction::Rewrite => lines.push(format!("rewrite all rows of `{}` ({rows}): none of them can be addressed", table.name)),
+            RowAction::Refresh => lines.push(format!("refresh materialized view `{}`", table.name)),
             RowAction::Settle => {}
         }
     }

@@ -46,7 +46,7 @@ impl State {
     /// Tells whether both are the same state: schema, rows, and the settings that a rollback restores. Exact where the same cut
     /// rules were used; otherwise it may tell no where the answer is yes, never the reverse.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.schema.objects == other.schema.objects
+        self.schema.is_same(&other.schema)
             && exact_settings(&self.settings).eq(exact_settings(&other.settings))
             && self.tables.iter().map(|(id, _)| id).eq(other.tables.iter().map(|(id, _)| id))
     }

@@ -13,9 +13,12 @@ use crate::snapshot::manifest::TableManifest;
 /// What must change to turn one state into another.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
+    /// Objects that stay and are changed where they stand: as they are, and as they are to be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alter: Vec<(SchemaObject, SchemaObject)>,
     /// Objects to drop, in creation order, with everything that hangs on them.
     pub drop: Vec<SchemaObject>,
-    /// Tables to create.
+    /// Tables to create, and what an engine needs before there can be rows in them.
     pub create: Vec<SchemaObject>,
     /// Indexes to create, on tables that stay, by name.
     pub indexes: Vec<String>,
@@ -32,7 +35,7 @@ pub struct Plan {
 impl Plan {
     /// Tells whether nothing must change.
     pub fn is_empty(&self) -> bool {
-        self.drop.is_empty() && self.create.is_empty() && !self.schema_differs && self.tables.is_empty() && self.settings.is_empty()
+        self.alter.is_empty() && self.drop.is_empty() && self.create.is_empty() && !self.schema_differs && self.tables.is_empty() && self.settings.is_empty()
     }
 }
 
@@ -59,39 +62,51 @@ pub enum RowAction {
     Rewrite,
     /// One of the engine's own tables: compared at the end, and rewritten if it differs.
     Settle,
+    /// The rows of a materialized view are computed again.
+    Refresh,
 }
 
 /// Finds what must change to turn `live` into `target`.
 pub fn plan(live: &State, target: &State) -> Plan {
-    let is_kept = |object: &SchemaObject, other: &Schema| other.objects.contains(object);
     let mut plan = Plan::default();
-    let is_table = |object: &&SchemaObject| object.kind == ObjectKind::Table;
-    let changed: HashSet<(ObjectKind, &str)> = live
-        .schema
+    let (objects, wanted) = (&live.schema.objects, &target.schema);
+    let twin = |object: &SchemaObject| wanted.object(object.kind, &object.name);
+    let is_alterable = |object: &SchemaObject| twin(object).is_some_and(|twin| crate::schema::alter::is_alterable(object, twin));
+    let gone = going(objects, wanted, &is_alterable);
+    let goes = |object: &SchemaObject| gone.contains(&(object.kind, object.name.as_str()));
+    plan.drop = objects.iter().filter(|object| goes(object)).cloned().collect();
+    plan.alter = objects
+        .iter()
+        .filter(|object| !object.kind.is_attribute() && !goes(object) && is_alterable(object))
+        .filter_map(|object| Some((object.clone(), twin(object).filter(|twin| !twin.is_same(object))?.clone())))
+        .collect();
+    let stays = |object: &SchemaObject| objects.iter().any(|other| other.is_same(object) && !goes(other));
+    let is_altered = |object: &SchemaObject| plan.alter.iter().any(|(_, twin)| (twin.kind, &twin.name) == (object.kind, &object.name));
+    let is_first = before_rows(&wanted.objects);
+    let is_new = |object: &SchemaObject| !stays(object) && (!is_altered(object) || object.kind == ObjectKind::Function);
+    plan.create = wanted
         .objects
         .iter()
-        .filter(|object| object.sql.is_some() && !is_kept(object, &target.schema))
-        .map(|object| (object.kind, object.name.as_str()))
+        .enumerate()
+        .filter(|(at, object)| is_first(*at, object) && !object.kind.is_attribute() && is_new(object))
+        .map(|(_, object)| object.clone())
+        .filter(|object| object.kind != ObjectKind::Default || gone_or_new_table(objects, &goes, &object.table))
         .collect();
-    let goes_with = |object: &SchemaObject| {
-        matches!(object.kind, ObjectKind::Index | ObjectKind::Trigger)
-            && (changed.contains(&(ObjectKind::Table, object.table.as_str()))
-                || changed.contains(&(ObjectKind::View, object.table.as_str())))
-    };
-    let goes = |object: &SchemaObject| changed.contains(&(object.kind, object.name.as_str())) || goes_with(object);
-    plan.drop = live.schema.objects.iter().filter(|object| goes(object)).cloned().collect();
-    let stays = |object: &SchemaObject| live.schema.objects.contains(object) && !goes(object);
-    plan.create = target.schema.objects.iter().filter(is_table).filter(|object| !stays(object)).cloned().collect();
     let is_new_index = |object: &&SchemaObject| object.kind == ObjectKind::Index && object.sql.is_some() && !stays(object);
-    plan.indexes = target.schema.objects.iter().filter(is_new_index).map(|object| object.name.clone()).collect();
-    plan.schema_differs = live.schema.objects != target.schema.objects;
+    plan.indexes = wanted.objects.iter().filter(is_new_index).map(|object| object.name.clone()).collect();
+    plan.schema_differs = !live.schema.is_same(wanted);
     for (id, manifest) in &target.tables {
-        let is_internal = target.schema.table(&manifest.name).is_some_and(|table| table.kind == TableKind::Internal);
-        let is_created = plan.create.iter().any(|object| object.name == manifest.name);
+        let kind = target.schema.table(&manifest.name).map(|table| &table.kind);
+        let is_internal = kind == Some(&TableKind::Internal);
+        let is_created = plan.create.iter().any(|object| {
+            matches!(object.kind, ObjectKind::Table | ObjectKind::MaterializedView) && object.name == manifest.name
+        });
         let live_table = live.table(&manifest.name);
         let is_equal = live_table.is_some_and(|(live_id, _)| live_id == id);
         let action = if is_internal {
             RowAction::Settle
+        } else if kind == Some(&TableKind::Materialized) && (is_created || !is_equal) {
+            RowAction::Refresh
         } else if is_created {
             RowAction::Fill
         } else if is_equal {
@@ -132,10 +147,67 @@ pub fn plan(live: &State, target: &State) -> Plan {
     plan
 }
 
-/// Tells whether rows can be patched one by one: same columns, and rows that can be addressed.
+/// Tells whether the table that something belongs to is made anew, or was not there.
+fn gone_or_new_table(live: &[SchemaObject], goes: &dyn Fn(&SchemaObject) -> bool, table: &str) -> bool {
+    !live.iter().any(|object| object.kind == ObjectKind::Table && object.name == table && !goes(object))
+}
+
+/// Finds the live objects that have to go: those that the target does not have, or has otherwise, and all that hangs on them.
+fn going<'a>(
+    objects: &'a [SchemaObject],
+    wanted: &Schema,
+    is_alterable: &dyn Fn(&SchemaObject) -> bool,
+) -> HashSet<(ObjectKind, &'a str)> {
+    let is_kept = |object: &SchemaObject| wanted.objects.iter().any(|other| other.is_same(object));
+    // An attribute is written over, and a default goes with its table or is changed with it.
+    let is_own = |object: &&SchemaObject| !object.kind.is_attribute() && object.kind != ObjectKind::Default;
+    let mut gone: HashSet<(ObjectKind, &str)> = objects
+        .iter()
+        .filter(is_own)
+        .filter(|object| object.sql.is_some() || !object.facts.is_empty())
+        .filter(|object| !is_kept(object) && !is_alterable(object))
+        .map(|object| (object.kind, object.name.as_str()))
+        .collect();
+    loop {
+        let hangs = |object: &&SchemaObject| {
+            // What the target does not need it for is taken from it before.
+            let is_needed = |need: &(ObjectKind, String)| match wanted.object(object.kind, &object.name) {
+                Some(twin) => twin.needs.contains(need),
+                None => true,
+            };
+            let on_need = object.needs.iter().any(|need| gone.contains(&(need.0, need.1.as_str())) && is_needed(need));
+            let on_table = matches!(object.kind, ObjectKind::Index | ObjectKind::Trigger)
+                && [ObjectKind::Table, ObjectKind::View].iter().any(|kind| gone.contains(&(*kind, object.table.as_str())));
+            on_need || on_table
+        };
+        let more: Vec<(ObjectKind, &str)> = objects
+            .iter()
+            .filter(is_own)
+            .filter(|object| !gone.contains(&(object.kind, object.name.as_str())) && hangs(object))
+            .map(|object| (object.kind, object.name.as_str()))
+            .collect();
+        if more.is_empty() {
+            return gone;
+        }
+        gone.extend(more);
+    }
+}
+
+/// Tells by its place and kind whether an object is made before there are rows. Engines that know only tables make only these first; where objects
+/// stand in the order in which they can be made, all do that stand before the first one that is made over rows.
+fn before_rows(objects: &[SchemaObject]) -> impl Fn(usize, &SchemaObject) -> bool {
+    use ObjectKind::{Constraint, EventTrigger, ForeignKey, Index, Policy, Publication, Rule, Statistics, Trigger};
+    let is_over_rows =
+        |kind| matches!(kind, Constraint | EventTrigger | ForeignKey | Index | Policy | Publication | Rule | Statistics | Trigger);
+    let has_facts = objects.iter().any(|object| !object.facts.is_empty());
+    let border = objects.iter().position(|object| is_over_rows(object.kind)).unwrap_or(objects.len());
+    move |at, object| if has_facts { at < border } else { object.kind == ObjectKind::Table }
+}
+
+/// Tells whether rows can be patched one by one: same columns, but for some at the end that are taken away, and rows that can be addressed.
 fn is_patchable(live: &TableManifest, target: &TableManifest) -> bool {
     let names = |manifest: &TableManifest| manifest.columns.iter().map(|column| column.shape.name.clone()).collect::<Vec<_>>();
-    !target.locator.is_empty() && live.locator == target.locator && names(live) == names(target)
+    !target.locator.is_empty() && live.locator == target.locator && names(live).starts_with(&names(target))
 }
 
 /// The live state with some tables as they are in the target: the target of a rollback of these tables alone.

@@ -1,0 +1,744 @@
+//! Changing a database in one transaction: everything that PostgreSQL declares can be declared and undone in one.
+//!
+//! ## Triggers and foreign keys
+//! Who may set `session_replication_role` fires no trigger and no foreign key action but the triggers that are enabled `ALWAYS` or for replicas, which
+//! are disabled for the tables that rows are written to. Anybody else, an ordinary owner, disables the triggers of these tables, and drops
+//! their foreign keys and those that refer to them. At the end everything is put back as the target has it; a foreign key that is made again is
+//! checked by the server.
+//!
+//! ## Sequences
+//! `setval` is not undone with its transaction. *Must*: a sequence is given a new place first (`ALTER SEQUENCE ... RESTART`, which is undone), and
+//! `setval` then writes there.
+//!
+//! ## Removal
+//! Objects are dropped without `CASCADE`, in rounds: what something else still hangs on waits for the next round. So nothing goes that the plan does not
+//! name.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::catalog::{Catalog, Relation};
+use super::name::{literal, quoted};
+use super::read::{LARGE_OBJECTS, State};
+use super::{dump, value};
+use crate::engine::{Answer, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
+use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
+use crate::value::Value;
+
+/// A transaction that writes.
+pub(super) struct Writing<'e> {
+    state: State<'e>,
+    /// Whether the session may pass over triggers and foreign keys.
+    is_replica: bool,
+    /// Tables that were made ready for rows.
+    ready: HashSet<String>,
+    /// Statements that enable triggers again as they were, by table and trigger.
+    enable: BTreeMap<(String, String), String>,
+    /// Statements that take away what an object has too much, to be run with the removals.
+    removals: Vec<String>,
+    /// What was made in this transaction.
+    made: HashSet<(ObjectKind, String)>,
+    is_over: bool,
+}
+
+impl<'e> Writing<'e> {
+    /// Begins, and keeps every other writer out of all tables.
+    ///
+    /// # Errors
+    /// [`EngineError::Locked`], which names who stands in the way, and the server's.
+    pub fn begin(state: State<'e>) -> Result<Self, EngineError> {
+        state.link.run("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE", "beginning a transaction")?;
+        let mut writing = Self {
+            state,
+            is_replica: false,
+            ready: HashSet::new(),
+            enable: BTreeMap::new(),
+            removals: Vec::new(),
+            made: HashSet::new(),
+            is_over: false,
+        };
+        writing.lock()?;
+        writing.is_replica = writing.may("SET LOCAL session_replication_role = replica")?;
+        // Once more, since what was known before the locks may be old.
+        writing.state.forget_catalog();
+        Ok(writing)
+    }
+
+    fn lock(&mut self) -> Result<(), EngineError> {
+        let tables: Vec<String> = {
+            let catalog = self.state.catalog()?;
+            let mut tables: Vec<&Relation> = catalog.relations.values().filter(|relation| matches!(relation.kind, 'r' | 'p')).collect();
+            tables.sort_by_key(|relation| relation.oid);
+            tables.iter().filter(|r| !catalog.members.contains(&(super::catalog::PG_CLASS, r.oid))).map(|r| format!("ONLY {}", r.sql())).collect()
+        };
+        for some in tables.chunks(100) {
+            self.run(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", some.join(", ")), "locking the tables")?;
+        }
+        Ok(())
+    }
+
+    /// Tries a statement; tells whether it went well.
+    fn may(&mut self, sql: &str) -> Result<bool, EngineError> {
+        let link = self.state.link;
+        link.run("SAVEPOINT dbelay_try", "setting a savepoint")?;
+        match link.run(sql, "trying") {
+            Ok(()) => {
+                link.run("RELEASE SAVEPOINT dbelay_try", "setting a savepoint")?;
+                Ok(true)
+            }
+            Err(EngineError::Statement { .. }) => {
+                link.run("ROLLBACK TO SAVEPOINT dbelay_try; RELEASE SAVEPOINT dbelay_try", "setting a savepoint")?;
+                Ok(false)
+            }
+            Err(error) => Err(self.told(error)),
+        }
+    }
+
+    fn run(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
+        self.state.link.run(sql, doing).map_err(|error| self.told(error))
+    }
+
+    /// Adds to a lock that was not had who holds it.
+    fn told(&self, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Locked { waited_ms, .. } => EngineError::Locked { who: super::sessions(self.state.options), waited_ms },
+            other => other,
+        }
+    }
+
+    /// Makes a table ready for rows: nothing fires, and nothing is checked that may not hold yet.
+    fn prepare(&mut self, table: &str) -> Result<(), EngineError> {
+        if table == LARGE_OBJECTS || !self.ready.insert(table.to_owned()) {
+            return Ok(());
+        }
+        let mut statements = Vec::new();
+        {
+            let catalog = self.state.catalog()?;
+            let Some(relation) = catalog.relation(table) else { return Ok(()) };
+            let sql = relation.sql();
+            for trigger in catalog.objects.iter().filter(|object| object.kind == ObjectKind::Trigger && object.table == table) {
+                let state = trigger.facts.get("enabled").map(String::as_str).unwrap_or_default();
+                let fires = if self.is_replica { matches!(state, "A" | "R") } else { state != "D" };
+                if fires {
+                    let name = trigger.name.strip_prefix(&format!("{table}.")).unwrap_or(&trigger.name).to_owned();
+                    let word = match state {
+                        "A" => "ENABLE ALWAYS",
+                        "R" => "ENABLE REPLICA",
+                        _ => "ENABLE",
+                    };
+                    statements.push(format!("ALTER TABLE {sql} DISABLE TRIGGER {}", quoted(&name)));
+                    self.enable.insert((table.to_owned(), name.clone()), format!("ALTER TABLE {sql} {word} TRIGGER {}", quoted(&name)));
+                }
+            }
+            if !self.is_replica {
+                for key in catalog.objects.iter().filter(|object| object.kind == ObjectKind::ForeignKey) {
+                    let refers = catalog.tables.iter().find(|t| t.name == key.table).is_some_and(|t| t.foreign_keys.iter().any(|k| k.parent == table));
+                    if key.table == table || refers {
+                        statements.push(key.drop.clone());
+                    }
+                }
+            }
+        }
+        if !statements.is_empty() {
+            self.run(&statements.join("; "), &format!("taking triggers and foreign keys of table `{table}` out of the way"))?;
+            self.state.forget_catalog();
+        }
+        Ok(())
+    }
+
+    /// Runs removals in rounds until all are done.
+    fn remove(&mut self, statements: Vec<String>) -> Result<(), EngineError> {
+        let mut left = statements;
+        while !left.is_empty() {
+            let mut waiting = Vec::new();
+            let mut last = None;
+            let before = left.len();
+            let link = self.state.link;
+            for statement in left {
+                link.run("SAVEPOINT dbelay_drop", "setting a savepoint")?;
+                match link.run(&statement, &format!("`{statement}`")) {
+                    Ok(()) => link.run("RELEASE SAVEPOINT dbelay_drop", "setting a savepoint")?,
+                    Err(error @ EngineError::Statement { .. }) => {
+                        link.run("ROLLBACK TO SAVEPOINT dbelay_drop; RELEASE SAVEPOINT dbelay_drop", "setting a savepoint")?;
+                        last.get_or_insert(error);
+                        waiting.push(statement);
+                    }
+                    Err(error) => return Err(self.told(error)),
+                }
+            }
+            match last {
+                Some(error) if waiting.len() == before => return Err(error),
+                _ => left = waiting,
+            }
+        }
+        self.state.forget_catalog();
+        Ok(())
+    }
+
+    /// Runs the statements that make an object.
+    fn make(&mut self, object: &SchemaObject) -> Result<(), EngineError> {
+        let Some(sql) = &object.sql else { return Ok(()) };
+        let mut sql = dump::fixed_point(sql);
+        if object.kind == ObjectKind::Function {
+            for word in ["FUNCTION", "PROCEDURE", "AGGREGATE"] {
+                if let Some(rest) = sql.strip_prefix(&format!("CREATE {word} ")) {
+                    sql = format!("CREATE OR REPLACE {word} {rest}");
+                    break;
+                }
+            }
+        }
+        self.run(&sql, &format!("making {} `{}`", object.kind.word(), object.name))?;
+        self.made.insert((object.kind, object.name.clone()));
+        Ok(())
+    }
+
+    fn relation<T>(&self, shape: &TableShape, read: impl FnOnce(&Relation) -> T) -> Result<T, EngineError> {
+        let catalog = self.state.catalog()?;
+        let relation = catalog.relation(&shape.name);
+        relation.map(read).ok_or_else(|| EngineError::Unsupported(format!("there is no table `{}` to write to", shape.name)))
+    }
+
+    /// Returns what locates a row: for each column of the locator its name, its type, and the operator that compares it.
+    fn locator(&self, shape: &TableShape) -> Result<Vec<(String, String, String)>, EngineError> {
+        self.relation(shape, |relation| {
+            let part = |&at: &usize| {
+                let name = shape.columns.get(at)?.name.clone();
+                let attribute = relation.columns.iter().position(|attribute| attribute.name == name)?;
+                let operator = relation.key.iter().find(|(column, _)| *column == attribute).map(|(_, operator)| operator.clone());
+                let sql_type = relation.columns.get(attribute)?.sql_type.clone();
+                Some((name, sql_type, operator.unwrap_or_else(|| "OPERATOR(pg_catalog.=)".to_owned())))
+            };
+            shape.locator.iter().map(part).collect::<Option<Vec<_>>>()
+        })?
+        .ok_or_else(|| EngineError::Unsupported(format!("the rows of table `{}` cannot be told apart", shape.name)))
+    }
+
+    /// Runs a statement over rows of cells, given as one list of texts a column.
+    fn run_rows(&self, sql: &str, width: usize, rows: RowSource<'_>, doing: &str) -> Result<u64, EngineError> {
+        let mut lists: Vec<Vec<Option<String>>> = vec![Vec::new(); width];
+        let mut count = 0;
+        for row in rows {
+            let row = row.map_err(EngineError::Input)?;
+            for (list, cell) in lists.iter_mut().zip(&row) {
+                let text = value::text_of(cell).map(String::from_utf8).transpose();
+                list.push(text.map_err(|_| EngineError::Unsupported("a key that is no UTF-8 cannot be looked for".to_owned()))?);
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        // One row is found by its key, whatever the server believes of the table.
+        self.run("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off", doing)?;
+        let done = self.state.link.run_lists(sql, &lists, doing).map_err(|error| self.told(error))?;
+        self.run("SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on", doing)?;
+        if done == count {
+            Ok(done)
+        } else {
+            Err(EngineError::Statement { doing: doing.to_owned(), source: format!("{done} of {count} rows were found").into() })
+        }
+    }
+
+    /// Writes large objects, which are no table.
+    fn write_large_objects(&mut self, rows: RowSource<'_>, doing: &str) -> Result<u64, EngineError> {
+        let mut count = 0;
+        for row in rows {
+            let row = row.map_err(EngineError::Input)?;
+            let text = |at: usize| row.get(at).and_then(value::text_of).and_then(|text| String::from_utf8(text).ok());
+            let (Some(oid), Some(data)) = (text(0), text(1)) else { continue };
+            let oid = literal(&oid);
+            self.run(
+                &format!(
+                    "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = {oid}::oid; \
+                     SELECT pg_catalog.lo_from_bytea({oid}::oid, {}::bytea)",
+                    literal(&data)
+                ),
+                doing,
+            )?;
+            if let Some(owner) = text(2) {
+                self.may(&format!("ALTER LARGE OBJECT {} OWNER TO {}", oid.trim_matches('\''), quoted(&owner)))?;
+            }
+            if let Some(privileges) = text(3) {
+                let sql = format!("UPDATE pg_catalog.pg_largeobject_metadata SET lomacl = {}::aclitem[] WHERE oid = {oid}::oid", literal(&privileges));
+                self.may(&sql)?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Brings an object that stays to what the target says of it, as far as that needs no new one: defaults, NOT NULL, checks, and the
+    /// parameters of a sequence.
+    fn reconcile(&mut self, found: &BTreeMap<String, String>, relation_sql: &str, target: &SchemaObject) -> Result<(), EngineError> {
+        let mut statements = Vec::new();
+        if target.kind == ObjectKind::Sequence {
+            let differs = target.facts.iter().any(|(name, value)| found.get(name) != Some(value));
+            if differs {
+                statements.push(sequence_statement(relation_sql, target));
+            }
+        } else {
+            for (part, value) in target.facts.iter().filter(|(part, value)| found.get(*part) != Some(value)) {
+                if let Some((word, name)) = part.split_once(' ') {
+                    let column = quoted(name);
+                    match word {
+                        "default" => statements.push(format!("ALTER TABLE ONLY {relation_sql} ALTER COLUMN {column} SET DEFAULT {value}")),
+                        "check" => {
+                            statements.push(format!("ALTER TABLE {relation_sql} ADD CONSTRAINT {column} {}", dump::fixed_point(value)));
+                        }
+                        "not" => {
+                            let column = quoted(name.strip_prefix("null ").unwrap_or(name));
+                            statements.push(format!("ALTER TABLE {relation_sql} ALTER COLUMN {column} SET NOT NULL"));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        let any = !statements.is_empty();
+        for statement in statements {
+            self.run(&statement, &format!("changing {} `{}`", target.kind.word(), target.name))?;
+        }
+        if any {
+            // What a table is given, its partitions have too.
+            self.state.forget_catalog();
+        }
+        Ok(())
+    }
+}
+
+fn sequence_statement(sequence: &str, target: &SchemaObject) -> String {
+    let fact = |name: &str| target.facts.get(name).map(String::as_str).unwrap_or_default();
+    let cycle = if fact("cycle") == "t" { "CYCLE" } else { "NO CYCLE" };
+    format!(
+        "ALTER SEQUENCE {sequence} AS {} INCREMENT BY {} MINVALUE {} MAXVALUE {} START WITH {} CACHE {} {cycle}",
+        fact("type"),
+        fact("increment"),
+        fact("minimum"),
+        fact("maximum"),
+        fact("start"),
+        fact("cache")
+    )
+}
+
+/// Returns the role that a statement gives something to, where it is one about roles.
+fn roles_of(object: &SchemaObject) -> bool {
+    matches!(object.kind, ObjectKind::Owner | ObjectKind::Privileges)
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _ = self.state.link.run("ROLLBACK", "ending a transaction");
+        }
+    }
+}
+
+impl PatchTarget for Writing<'_> {
+    fn alter_objects(&mut self, changes: &[(SchemaObject, SchemaObject)]) -> Result<(), EngineError> {
+        let mut removals = Vec::new();
+        {
+            let catalog = self.state.catalog()?;
+            for (live, target) in changes.iter().filter(|(live, _)| live.kind == ObjectKind::Table) {
+                let Some(relation) = catalog.relation(&live.name) else { continue };
+                let sql = relation.sql();
+                let gone: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).filter(|c| !target.facts.contains_key(&format!("type {c}"))).collect();
+                for (part, value) in &live.facts {
+                    if target.facts.get(part) == Some(value) {
+                        continue;
+                    }
+                    let Some((word, name)) = part.split_once(' ') else { continue };
+                    let column = quoted(name);
+                    match word {
+                        "default" if !gone.iter().any(|gone| gone == name) => {
+                            removals.push(format!("ALTER TABLE ONLY {sql} ALTER COLUMN {column} DROP DEFAULT"));
+                        }
+                        "check" => removals.push(format!("ALTER TABLE {sql} DROP CONSTRAINT IF EXISTS {column}")),
+                        "not" => {
+                            let name = name.strip_prefix("null ").unwrap_or(name);
+                            if !gone.iter().any(|gone| gone == name) {
+                                removals.push(format!("ALTER TABLE {sql} ALTER COLUMN {} DROP NOT NULL", quoted(name)));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                for column in gone {
+                    removals.push(format!("ALTER TABLE {sql} DROP COLUMN IF EXISTS {}", quoted(&column)));
+                }
+            }
+        }
+        self.removals.extend(removals);
+        Ok(())
+    }
+
+    fn drop_objects(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError> {
+        let mut statements = std::mem::take(&mut self.removals);
+        {
+            let catalog = self.state.catalog()?;
+            for object in objects.iter().rev() {
+                if let Some(known) = catalog.object(object.kind, &object.name).filter(|known| !known.drop.is_empty()) {
+                    statements.push(known.drop.clone());
+                }
+            }
+        }
+        self.remove(statements)
+    }
+
+    fn create_tables(&mut self, objects: &[SchemaObject]) -> Result<(), EngineError> {
+        for object in objects {
+            self.make(object)?;
+        }
+        self.state.forget_catalog();
+        Ok(())
+    }
+
+    fn delete_rows(&mut self, shape: &TableShape, locators: RowSource<'_>) -> Result<u64, EngineError> {
+        let doing = format!("deleting rows of table `{}`", shape.name);
+        if shape.name == LARGE_OBJECTS {
+            let sql = "SELECT pg_catalog.lo_unlink(v.a::oid) FROM pg_catalog.unnest($1::text[]) AS v(a)";
+            return self.run_rows(sql, 1, locators, &doing);
+        }
+        self.prepare(&shape.name)?;
+        let locator = self.locator(shape)?;
+        let table = self.relation(shape, Relation::sql)?;
+        let (from, on) = joined(&locator, &[]);
+        self.run_rows(&format!("DELETE FROM ONLY {table} t USING {from} WHERE {on}"), locator.len(), locators, &doing)
+    }
+
+    fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
+        let doing = format!("updating rows of table `{}`", shape.name);
+        if shape.name == LARGE_OBJECTS {
+            return Err(EngineError::Unsupported("large objects are written whole".to_owned()));
+        }
+        self.prepare(&shape.name)?;
+        let locator = self.locator(shape)?;
+        let table = self.relation(shape, Relation::sql)?;
+        // What the server computes follows from the rest.
+        let written: Vec<(usize, String, String)> = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(at, &column)| shape.columns.get(column).filter(|column| !column.generated).map(|c| (at, c.name.clone(), c.declared_type.clone())))
+            .collect();
+        let values: Vec<(usize, String)> = written.iter().map(|(at, _, sql_type)| (locator.len() + at, sql_type.clone())).collect();
+        let (from, on) = joined(&locator, &values);
+        let set: Vec<String> = written.iter().map(|(at, name, _)| format!("{} = v.c{}", quoted(name), locator.len() + at)).collect();
+        if set.is_empty() {
+            return Ok(rows.count() as u64);
+        }
+        let width = locator.len() + columns.len();
+        self.run_rows(&format!("UPDATE ONLY {table} t SET {} FROM {from} WHERE {on}", set.join(", ")), width, rows, &doing)
+    }
+
+    fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError> {
+        let doing = format!("inserting rows into table `{}`", shape.name);
+        if shape.name == LARGE_OBJECTS {
+            return self.write_large_objects(rows, &doing);
+        }
+        self.prepare(&shape.name)?;
+        let table = self.relation(shape, Relation::sql)?;
+        let columns: Vec<usize> = (0..shape.columns.len()).filter(|&at| !shape.columns[at].generated).collect();
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for row in rows {
+            let row = row.map_err(EngineError::Input)?;
+            for (place, &column) in columns.iter().enumerate() {
+                if place > 0 {
+                    bytes.push(b'\t');
+                }
+                value::write(&mut bytes, row.get(column).unwrap_or(&Value::Null));
+            }
+            bytes.push(b'\n');
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let names: Vec<String> = columns.iter().map(|&at| quoted(&shape.columns[at].name)).collect();
+        if names.is_empty() {
+            self.run(&vec![format!("INSERT INTO {table} DEFAULT VALUES"); count].join("; "), &doing)?;
+            return Ok(count as u64);
+        }
+        let sql = format!("COPY {table} ({}) FROM STDIN", names.join(", "));
+        self.state.link.copy_in(&sql, &doing, Bytes::from(bytes)).map_err(|error| self.told(error))
+    }
+
+    fn clear_table(&mut self, shape: &TableShape) -> Result<(), EngineError> {
+        let doing = format!("clearing table `{}`", shape.name);
+        if shape.name == LARGE_OBJECTS {
+            return self.run("SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata", &doing);
+        }
+        self.prepare(&shape.name)?;
+        let table = self.relation(shape, Relation::sql)?;
+        self.run(&format!("DELETE FROM ONLY {table}"), &doing)
+    }
+
+    fn refresh(&mut self, name: &str) -> Result<(), EngineError> {
+        let sql = self.state.catalog()?.relations.values().find(|r| r.shown == name && r.kind == 'm').map(Relation::sql);
+        match sql {
+            Some(sql) => {
+                self.run(&format!("REFRESH MATERIALIZED VIEW {sql}"), &format!("refreshing materialized view `{name}`"))?;
+                self.state.forget_catalog();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn finish_schema(&mut self, target: &Schema) -> Result<(), EngineError> {
+        self.state.forget_catalog();
+        for object in &target.objects {
+            enum Step {
+                Make,
+                Reconcile(BTreeMap<String, String>, String),
+                Nothing,
+            }
+            if object.kind == ObjectKind::Default || object.kind.is_attribute() {
+                continue;
+            }
+            let step = {
+                let catalog = self.state.catalog()?;
+                match catalog.object(object.kind, &object.name) {
+                    Some(known) if object.facts.is_empty() || known.facts == object.facts => Step::Nothing,
+                    Some(known) if matches!(object.kind, ObjectKind::Table | ObjectKind::Sequence) => {
+                        let relation = catalog.relations.values().find(|relation| (super::catalog::PG_CLASS, relation.oid) == known.address);
+                        relation.map_or(Step::Nothing, |relation| Step::Reconcile(known.facts.clone(), relation.sql()))
+                    }
+                    // A function that stays is replaced; what else differs here was said to go, and is gone.
+                    Some(_) if object.kind == ObjectKind::Function => Step::Make,
+                    Some(_) => Step::Nothing,
+                    // What the catalogue does not list comes with what it needs.
+                    None if object.facts.is_empty() && !object.needs.iter().any(|need| self.made.contains(need)) => Step::Nothing,
+                    None => Step::Make,
+                }
+            };
+            match step {
+                Step::Make => {
+                    self.make(object)?;
+                }
+                Step::Reconcile(facts, sql) => self.reconcile(&facts, &sql, object)?,
+                Step::Nothing => {}
+            }
+        }
+        self.state.forget_catalog();
+        self.finish_attributes(target)
+    }
+
+    fn finish_rows(&mut self, target: &Schema) -> Result<(), EngineError> {
+        let statements: Vec<String> = {
+            let catalog = self.state.catalog()?;
+            let is_there = |key: &(String, String)| catalog.object(ObjectKind::Trigger, &format!("{}.{}", key.0, key.1)).is_some();
+            self.enable.iter().filter(|(key, _)| is_there(key)).map(|(_, statement)| statement.clone()).collect()
+        };
+        self.enable.clear();
+        for statement in &statements {
+            self.run(statement, "enabling triggers again")?;
+        }
+        self.state.forget_catalog();
+        let missing: Vec<SchemaObject> = {
+            let catalog = self.state.catalog()?;
+            let keys = target.objects.iter().filter(|object| object.kind == ObjectKind::ForeignKey);
+            keys.filter(|object| catalog.object(object.kind, &object.name).is_none()).cloned().collect()
+        };
+        for key in &missing {
+            self.make(key)?;
+        }
+        if !missing.is_empty() {
+            self.state.forget_catalog();
+            // A comment went with its constraint.
+            self.finish_attributes(target)?;
+        }
+        Ok(())
+    }
+
+    fn write_settings(&mut self, settings: &Settings) -> Result<(), EngineError> {
+        let found = self.state.settings()?;
+        let database = self.state.options.connection.database.clone();
+        let exact = |settings: &Settings| {
+            let exact = settings.iter().filter(|(_, setting)| setting.scope == SettingScope::Exact);
+            exact.map(|(name, setting)| (name.clone(), setting.value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let (found, wanted) = (exact(&found), exact(settings));
+        for (name, value) in wanted.iter().filter(|(name, value)| found.get(*name) != Some(value)) {
+            let doing = format!("writing `{name}`");
+            if let Some(sequence) = name.strip_prefix("sequence ") {
+                let relation = self.state.catalog()?.relations.values().find(|r| r.kind == 'S' && r.shown == sequence).cloned();
+                let Some((relation, (last, called))) = relation.zip(value.split_once(' ')) else { continue };
+                let called = called == "called";
+                self.run(
+                    &format!(
+                        "ALTER SEQUENCE {0} RESTART WITH {last}; SELECT pg_catalog.setval({1}::pg_catalog.regclass, {last}, {called})",
+                        relation.sql(),
+                        literal(&relation.sql())
+                    ),
+                    &doing,
+                )?;
+            } else if let Some((scope, variable)) = setting_of(name, &database) {
+                self.run(&format!("{scope} SET {} TO {}", quoted(&variable), setting_value(&variable, value)), &doing)?;
+            }
+        }
+        for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
+            if let Some((scope, variable)) = setting_of(name, &database) {
+                self.run(&format!("{scope} RESET {}", quoted(&variable)), &format!("resetting `{name}`"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes apart the name of a database's setting: the beginning of the statement that changes it, and the variable.
+fn setting_of(name: &str, database: &str) -> Option<(String, String)> {
+    let rest = name.strip_prefix("setting ")?;
+    Some(match rest.split_once(" for ") {
+        Some((variable, role)) => (format!("ALTER ROLE {} IN DATABASE {}", quoted(role), quoted(database)), variable.to_owned()),
+        None => (format!("ALTER DATABASE {}", quoted(database)), rest.to_owned()),
+    })
+}
+
+/// Writes a variable's value. Lists of names are kept as the server has them, already quoted.
+fn setting_value(variable: &str, value: &str) -> String {
+    const LISTS: [&str; 6] =
+        ["search_path", "DateStyle", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries", "shared_preload_libraries"];
+    if LISTS.iter().any(|list| list.eq_ignore_ascii_case(variable)) && !value.is_empty() { value.to_owned() } else { literal(value) }
+}
+
+/// Writes the rows of a statement as a table `v`, and how they are joined by their locator.
+fn joined(locator: &[(String, String, String)], values: &[(usize, String)]) -> (String, String) {
+    let width = values.iter().map(|(at, _)| at + 1).max().unwrap_or(0).max(locator.len());
+    let parameters: Vec<String> = (1..=width).map(|n| format!("${n}::text[]")).collect();
+    let names: Vec<String> = (0..width).map(|n| format!("c{n}")).collect();
+    let cast = |at: usize, sql_type: &str| format!("u.c{at}::{sql_type} AS c{at}");
+    let casts: Vec<String> = locator
+        .iter()
+        .enumerate()
+        .map(|(at, (_, sql_type, _))| cast(at, sql_type))
+        .chain(values.iter().map(|(at, sql_type)| cast(*at, sql_type)))
+        .collect();
+    let from = format!(
+        "(SELECT {} FROM ROWS FROM ({}) AS u({})) v",
+        casts.join(", "),
+        parameters.iter().map(|p| format!("pg_catalog.unnest({p})")).collect::<Vec<_>>().join(", "),
+        names.join(", ")
+    );
+    let on: Vec<String> =
+        locator.iter().enumerate().map(|(at, (name, _, operator))| format!("t.{} {operator} v.c{at}", quoted(name))).collect();
+    (from, on.join(" AND "))
+}
+
+impl Writing<'_> {
+    /// Makes owners, privileges and comments the target's. What is about a role that is not here is left out.
+    fn finish_attributes(&mut self, target: &Schema) -> Result<(), EngineError> {
+        // Who gives an object away takes privileges along.
+        self.finish_attributes_of(target, &|kind| kind == ObjectKind::Owner)?;
+        self.finish_attributes_of(target, &|kind| kind != ObjectKind::Owner)
+    }
+
+    fn finish_attributes_of(&mut self, target: &Schema, is_meant: &dyn Fn(ObjectKind) -> bool) -> Result<(), EngineError> {
+        let with_owners = self.state.options.with_owners;
+        let mut statements = Vec::new();
+        {
+            let catalog: &Catalog = &*self.state.catalog()?;
+            for object in target.objects.iter().filter(|object| object.kind.is_attribute() && is_meant(object.kind)) {
+                let is_wanted = with_owners || !roles_of(object);
+                let same = catalog.object(object.kind, &object.name).is_some_and(|known| known.facts == object.facts);
+                if let Some(sql) = object.sql.clone().filter(|_| is_wanted && !same) {
+                    statements.push((object.kind, object.name.clone(), sql));
+                }
+            }
+            for known in catalog.objects.iter().filter(|known| known.kind.is_attribute() && is_meant(known.kind) && !known.drop.is_empty()) {
+                let is_wanted = with_owners || known.kind == ObjectKind::Comment;
+                if is_wanted && target.object(known.kind, &known.name).is_none() {
+                    statements.push((known.kind, known.name.clone(), known.drop.clone()));
+                }
+            }
+        }
+        let any = !statements.is_empty();
+        for (kind, name, sql) in statements {
+            let doing = format!("writing {} of {name}", kind.word());
+            if kind == ObjectKind::Comment {
+                self.run(&sql, &doing)?;
+            } else if !self.may(&sql)? {
+                let missing = self.state.link.cell(&missing_roles(&sql), "looking for roles")?;
+                if missing.is_none() {
+                    // It is not a role that is missing: the server's own words tell.
+                    self.run(&sql, &doing)?;
+                }
+            }
+        }
+        if any {
+            self.state.forget_catalog();
+        }
+        Ok(())
+    }
+}
+
+/// Asks for a role of a statement that is not there.
+fn missing_roles(sql: &str) -> String {
+    let mut roles = Vec::new();
+    for statement in sql.split(";\n") {
+        for word in [" OWNER TO ", " TO ", " FROM "] {
+            if let Some((_, rest)) = statement.rsplit_once(word) {
+                let role = rest.trim_end_matches(" WITH GRANT OPTION");
+                if role != "PUBLIC" {
+                    roles.push(if role.starts_with('"') { role.trim_matches('"').replace("\"\"", "\"") } else { role.to_owned() });
+                }
+            }
+        }
+    }
+    let list: Vec<String> = roles.iter().map(|role| literal(role)).collect();
+    format!(
+        "SELECT r FROM pg_catalog.unnest(ARRAY[{}]::text[]) r WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles p WHERE p.rolname = r) LIMIT 1",
+        list.join(", ")
+    )
+}
+
+impl ReadTransaction for Writing<'_> {
+    fn schema(&mut self) -> Result<Schema, EngineError> {
+        self.state.schema()
+    }
+
+    fn settings(&mut self) -> Result<Settings, EngineError> {
+        self.state.settings()
+    }
+
+    fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError> {
+        self.state.shapes()
+    }
+
+    fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError> {
+        self.state.row_bytes(shape)
+    }
+
+    fn read_table(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.state.read_table(shape, rule, sink)
+    }
+
+    fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
+        self.state.findings()
+    }
+
+    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
+        self.state.query(sql, rows_max)
+    }
+
+    fn stamp(&mut self) -> Result<u64, EngineError> {
+        self.state.stamp()
+    }
+}
+
+impl WriteTransaction for Writing<'_> {
+    fn commit(mut self: Box<Self>) -> Result<(), EngineError> {
+        self.is_over = true;
+        self.state.link.run("COMMIT", "committing").map_err(|error| {
+            let _ = self.state.link.run("ROLLBACK", "ending a transaction");
+            self.told(error)
+        })
+    }
+}
