@@ -113,6 +113,26 @@ pub enum SourceError {
         /// What to do.
         hint: String,
     },
+    /// A setting of a connection has a value that cannot be used.
+    #[error("{setting} cannot be used: {why}; {hint}")]
+    Setting {
+        /// Which one, and where it was written.
+        setting: String,
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A file that a connection needs.
+    #[error("`{}` {why}; {hint}", .path.display())]
+    FileNeeded {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
     /// Nothing names a database.
     #[error("no database is named: {looked}; run `dbelay init`, or give `--db app.db`")]
     NoDatabase {

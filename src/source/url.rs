@@ -421,17 +421,26 @@ impl ServerUrl {
         let query: Vec<(String, String)> = query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(key, value)| (text_of(key), text_of(&value.replace('+', " "))))
+            .map(|(key, value)| {
+                let key = text_of(key);
+                // Only some tools write a blank as `+`; in a password or a path it is itself.
+                let has_blanks = !is_secret(&key) && !matches!(key.as_str(), "host" | "user" | "dbname") && !key.starts_with("ssl");
+                let value = if has_blanks { text_of(&value.replace('+', " ")) } else { text_of(value) };
+                (key, value)
+            })
             .collect();
         if query.iter().any(|(key, value)| value.contains('@') && value.contains('/') && !is_secret(key)) {
             return Err(broken("an `@` and a `/` come after a `?`, so that the password's end is unclear"));
         }
-        let userinfo = userinfo.map(|info| if info.contains(':') { info.to_owned() } else { text_of(info) });
-        let (mut user, mut password) =
-            match userinfo.as_deref().map(|info| info.split_once(':').map_or((info, None), |(u, p)| (u, Some(p)))) {
-                None => (None, None),
-                Some((user, password)) => (Some(text_of(user)), password.map(text_of)),
-            };
+        // A colon that is encoded separates too, so that what may be a password is never shown.
+        let (mut user, mut password) = match userinfo.map(|info| (info.split_once(':'), text_of(info))) {
+            None => (None, None),
+            Some((Some((user, password)), _)) => (Some(text_of(user)), Some(text_of(password))),
+            Some((None, info)) => match info.split_once(':') {
+                Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
+                None => (Some(info), None),
+            },
+        };
         let (mut host, mut port) = split_port(hosts).ok_or_else(|| broken("host and port cannot be told"))?;
         let mut database = database.map(text_of);
         for (key, value) in &query {
@@ -471,11 +480,30 @@ impl ServerUrl {
             ServerKind::MySql => self.database.as_ref(),
         };
         let mut place = format!("{scheme}://{}{port}/{}", encoded(&host, ":[],/"), encoded(database.map_or("", String::as_str), ""));
-        if let Some((_, schema)) = self.query.iter().find(|(key, _)| key == "schema") {
+        let is_default = |schema: &str| schema.is_empty() || (self.kind == ServerKind::Postgres && schema == "public");
+        if let Some((_, schema)) = self.query.iter().find(|(key, value)| key == "schema" && !is_default(value)) {
             place.push_str("?schema=");
             place.push_str(&encoded(schema, ""));
         }
         place
+    }
+
+    /// Writes the URL with another database, all else as it was written, password included. Never shown.
+    pub(super) fn with_database(&self, database: &str) -> String {
+        let database = encoded(database, "");
+        let rest = self.whole.get(self.scheme.len()..).and_then(|rest| rest.strip_prefix("://")).unwrap_or("");
+        let (head, query) = split_query(rest);
+        let hosts = head.rfind('@').map_or(0, |at| at + 1);
+        let end = head.get(hosts..).and_then(|hosts| hosts.find('/')).map_or(head.len(), |at| hosts + at);
+        let mut url = format!("{}://{}/{database}", self.scheme, head.get(..end).unwrap_or(""));
+        for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+            url.push(if at == 0 { '?' } else { '&' });
+            match pair.split_once('=') {
+                Some((key, _)) if text_of(key) == "dbname" => url.push_str(&format!("{key}={database}")),
+                _ => url.push_str(pair),
+            }
+        }
+        url
     }
 }
 
@@ -696,7 +724,8 @@ fn hide_after(text: &str, word: &str) -> String {
     shown
 }
 
-fn safe_word(word: &str) -> String {
+/// Shows a word that a user wrote, as far as it can be one.
+pub(super) fn safe_word(word: &str) -> String {
     word.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '.')).take(24).collect()
 }
 
