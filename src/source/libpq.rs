@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::words::{Setting, Settings};
+use self::words::Settings;
 use super::url::encoded;
 use super::{ServerKind, ServerUrl, SourceError};
 

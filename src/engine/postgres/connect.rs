@@ -217,6 +217,10 @@ fn reason(error: &tokio_postgres::Error) -> String {
     // A chain of causes is short.
     for _ in 0..16 {
         let Some(inner) = source else { break };
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()) {
+            return tls::words(tls);
+        }
         words = inner.to_string();
         source = inner.source();
     }

@@ -176,8 +176,13 @@ fn the_password_file_is_asked_last() {
 fn encryption_is_as_libpq_has_it() {
     let pki: &[(&str, u32, &str)] = &[("/ca.crt", 0o644, ""), ("/c.crt", 0o644, ""), ("/c.key", 0o600, "")];
     let check = |query: &str, files: &[(&str, u32, &str)], mode: TlsMode, root: Option<&str>, client: bool| {
-        let made = reach(&format!("postgres://h/app?{query}"), Around { files, ..NOTHING }).unwrap_or_else(|error| panic!("{query}: {error}"));
-        assert_eq!((made.tls.mode, made.tls.root_certificate, made.tls.client.is_some()), (mode, root.map(PathBuf::from), client), "{query}");
+        let made =
+            reach(&format!("postgres://h/app?{query}"), Around { files, ..NOTHING }).unwrap_or_else(|error| panic!("{query}: {error}"));
+        assert_eq!(
+            (made.tls.mode, made.tls.root_certificate, made.tls.client.is_some()),
+            (mode, root.map(PathBuf::from), client),
+            "{query}"
+        );
     };
     check("a=", &[], TlsMode::Prefer, None, false);
     check("sslmode=allow", &[], TlsMode::Prefer, None, false);

@@ -195,6 +195,7 @@ fn a_place_is_one_for_all_spellings() {
     assert_eq!(place("postgres://a:x@DB/app"), place("postgresql://b:y@db:5432/app?sslmode=require"));
     assert_eq!(place("postgres://a:x@db/app"), "postgres://db:5432/app");
     assert_ne!(place("postgres://db/app"), place("postgres://db/app?schema=other"));
+    assert_eq!(place("postgres://db/app?schema=public"), place("postgres://db/app"));
     assert_eq!(place("postgres://app@db"), place("postgres://db/app"));
     assert_eq!(place("sqlite:x/../app.db"), place("./app.db"));
     assert_eq!(place("app.db"), "/p/app.db");
