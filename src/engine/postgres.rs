@@ -16,6 +16,7 @@ mod link;
 mod name;
 mod read;
 mod schema;
+mod tls;
 mod value;
 mod write;
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::runtime::Runtime;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
+use super::connect::Session;
 use super::{Options, connect};
 use crate::engine::EngineError;
 
@@ -40,7 +41,7 @@ pub struct Description {
 /// A connection.
 pub struct Link {
     runtime: Runtime,
-    client: Client,
+    session: Session,
     place: String,
     lock_ms: u64,
 }
@@ -54,11 +55,8 @@ impl Link {
         let place = options.place.clone();
         let unreadable = |reason: String| EngineError::Unreadable { place: place.clone(), reason };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| unreadable(error.to_string()))?;
-        let client = runtime.block_on(connect::connect(&options.connection, APPLICATION)).map_err(|error| match error.code() {
-            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => EngineError::Missing(place.clone()),
-            _ => unreadable(words(&error)),
-        })?;
-        let link = Self { runtime, client, place, lock_ms: options.lock_ms };
+        let session = runtime.block_on(connect::connect(&options.connection, APPLICATION))?;
+        let link = Self { runtime, session, place, lock_ms: options.lock_ms };
         link.run(SESSION, "setting up the session")?;
         link.run(&format!("SET lock_timeout = {}", options.lock_ms), "setting up the session")?;
         Ok(link)
@@ -69,7 +67,7 @@ impl Link {
     /// # Errors
     /// As [`Link::run`]; also for more than one statement.
     pub fn describe(&self, sql: &str, doing: &str) -> Result<Description, EngineError> {
-        let statement = self.runtime.block_on(self.client.prepare(sql)).map_err(|error| self.failed(doing, error))?;
+        let statement = self.runtime.block_on(self.session.client.prepare(sql)).map_err(|error| self.failed(doing, error))?;
         let columns = statement.columns().iter().map(|column| (column.name().to_owned(), column.type_().name().to_owned())).collect();
         Ok(Description { columns, has_parameters: !statement.params().is_empty() })
     }
@@ -79,7 +77,7 @@ impl Link {
     /// # Errors
     /// [`EngineError::Statement`] and what [`failed`] makes of the server's code.
     pub fn run(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
-        self.runtime.block_on(self.client.batch_execute(sql)).map_err(|error| self.failed(doing, error))
+        self.runtime.block_on(self.session.client.batch_execute(sql)).map_err(|error| self.failed(doing, error))
     }
 
     /// Asks for rows, each cell as text.
@@ -87,7 +85,7 @@ impl Link {
     /// # Errors
     /// As [`Link::run`].
     pub fn rows(&self, sql: &str, doing: &str) -> Result<Vec<TextRow>, EngineError> {
-        let messages = self.runtime.block_on(self.client.simple_query(sql)).map_err(|error| self.failed(doing, error))?;
+        let messages = self.runtime.block_on(self.session.client.simple_query(sql)).map_err(|error| self.failed(doing, error))?;
         Ok(messages.into_iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None }).collect())
     }
 
@@ -108,7 +106,7 @@ impl Link {
         let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             lists.iter().map(|list| (list as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
         let run = async {
-            let mut stream = pin!(self.client.query_typed_raw(sql, parameters).await?);
+            let mut stream = pin!(self.session.client.query_typed_raw(sql, parameters).await?);
             while let Some(row) = stream.next().await {
                 row?;
             }
@@ -123,7 +121,7 @@ impl Link {
     /// As [`Link::run`]. After a break the rest is read and forgotten, so that the connection can go on.
     pub fn copy_out(&self, sql: &str, doing: &str, sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), EngineError> {
         let copy = async {
-            let mut stream = pin!(self.client.copy_out(sql).await?);
+            let mut stream = pin!(self.session.client.copy_out(sql).await?);
             while let Some(bytes) = stream.next().await {
                 if sink(&bytes?).is_break() {
                     break;
@@ -140,7 +138,7 @@ impl Link {
     /// As [`Link::run`].
     pub fn copy_in(&self, sql: &str, doing: &str, bytes: Bytes) -> Result<u64, EngineError> {
         let copy = async {
-            let mut sink = pin!(self.client.copy_in::<_, Bytes>(sql).await?);
+            let mut sink = pin!(self.session.client.copy_in::<_, Bytes>(sql).await?);
             sink.send(bytes).await?;
             sink.finish().await
         };
