@@ -11,11 +11,13 @@ use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub mod adopt;
+pub mod database;
 pub mod output;
 pub mod pager;
 pub mod progress;
 pub mod project;
 pub mod report;
+pub mod sql;
 pub mod table;
 pub mod terminal;
 pub mod time;
@@ -104,6 +106,9 @@ pub struct Global {
     /// Print what would be done, and change nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// Do not give PostgreSQL's objects their owners and privileges back
+    #[arg(long, global = true)]
+    pub no_owner: bool,
     /// Do not send long output through a pager
     #[arg(long, global = true)]
     pub no_pager: bool,

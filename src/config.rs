@@ -15,6 +15,8 @@ use serde::{Deserialize, Deserializer};
 pub const FILE_NAME: &str = "dbelay.toml";
 /// The longest wait for a lock that can be asked for: a day.
 pub const BUSY_TIMEOUT_MS_MAX: u64 = 86_400_000;
+/// The most connections that may read at once.
+pub const READERS_MAX: usize = 64;
 
 /// The contents of `dbelay.toml`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// SQLite alone.
     pub sqlite: SqliteConfig,
+    /// PostgreSQL alone.
+    pub postgres: PostgresConfig,
 }
 
 /// `[migrate]`.
@@ -256,6 +260,26 @@ impl Default for SqliteConfig {
     }
 }
 
+/// `[postgres]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct PostgresConfig {
+    /// How long to wait for another session's lock.
+    #[serde(deserialize_with = "lock_timeout")]
+    pub lock_timeout_ms: u64,
+    /// Whether owners and privileges are put back.
+    pub owners: bool,
+    /// How many connections may read at once; by the number of cores if it is not said.
+    #[serde(deserialize_with = "readers")]
+    pub readers: Option<usize>,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self { lock_timeout_ms: 5000, owners: true, readers: None }
+    }
+}
+
 /// A database as the file names it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SourceValue {
@@ -351,6 +375,20 @@ fn busy_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
         return Err(D::Error::custom(format_args!("{ms} ms is longer than a day ({BUSY_TIMEOUT_MS_MAX} ms)")));
     }
     Ok(ms)
+}
+
+fn lock_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match busy_timeout(deserializer)? {
+        0 => Err(D::Error::custom("0 ms would be for ever to PostgreSQL; write at least 1")),
+        ms => Ok(ms),
+    }
+}
+
+fn readers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    match usize::deserialize(deserializer)? {
+        readers @ 1..=READERS_MAX => Ok(Some(readers)),
+        readers => Err(D::Error::custom(format_args!("{readers} connections cannot be had; write a number from 1 to {READERS_MAX}"))),
+    }
 }
 
 /// `dbelay.toml` cannot be read.
@@ -454,6 +492,14 @@ database = {database}
 # busy-timeout-ms = 5000
 # Libraries with the functions, collations and modules that your application gives SQLite.
 # extensions = ["./mod_spatialite"]
+
+# [postgres]
+# How long to wait for a lock that another session holds.
+# lock-timeout-ms = 5000
+# Whether owners and privileges are put back, where the roles are there.
+# owners = true
+# How many connections may read at once.
+# readers = 4
 "#
         )
     }
@@ -524,7 +570,8 @@ mod tests {
             "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
             "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\nfiles = [\"db/**/*.sql\"]\n",
             "[check]\nignore = [\"unparsed\"]\non-findings = \"stop\"\n",
-            "[sqlite]\nbusy-timeout-ms = 10\nextensions = [\"./ext/a.so\", \"mod_spatialite\"]\n"
+            "[sqlite]\nbusy-timeout-ms = 10\nextensions = [\"./ext/a.so\", \"mod_spatialite\"]\n",
+            "[postgres]\nlock-timeout-ms = 20\nowners = false\nreaders = 3\n"
         ))
         .expect("valid");
         assert_eq!(config.database, Some(SourceValue::Variable("DATABASE_URL".to_owned())));
@@ -535,6 +582,7 @@ mod tests {
         assert_eq!(config.migrate.files, Some(vec!["db/**/*.sql".to_owned()]));
         assert_eq!((config.check.ignore.len(), config.check.on_findings), (1, OnFindings::Stop));
         assert_eq!(config.sqlite.busy_timeout_ms, 10);
+        assert_eq!(config.postgres, PostgresConfig { lock_timeout_ms: 20, owners: false, readers: Some(3) });
         assert_eq!(config.extension_paths(), [Path::new("p/./ext/a.so"), Path::new("mod_spatialite")]);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
@@ -543,6 +591,7 @@ mod tests {
     fn an_empty_file_is_all_defaults() {
         let config = parse("").expect("valid");
         assert_eq!((config.database.clone(), config.sqlite.busy_timeout_ms), (None, 5000));
+        assert_eq!(config.postgres, PostgresConfig { lock_timeout_ms: 5000, owners: true, readers: None });
         assert_eq!(config.store_path(), Path::new("p/.dbelay"));
     }
 
@@ -556,6 +605,9 @@ mod tests {
         check_error("[sqlite]\nbusy-timeout-ms = -1\n", &["line 2, column 19", "sqlite.busy-timeout-ms"]);
         check_error("[sqlite]\nbusy-timeout-ms = 86400001\n", &["longer than a day"]);
         check_error("database = \"\"\n", &["line 1, column 12", "key `database`", "empty"]);
+        check_error("[postgres]\nlock-timeout-ms = 0\n", &["line 2, column 19", "postgres.lock-timeout-ms", "for ever"]);
+        check_error("[postgres]\nreaders = 0\n", &["postgres.readers", "from 1 to 64"]);
+        check_error("[postgres]\nbusy-timeout-ms = 1\n", &["postgres.busy-timeout-ms", "`lock-timeout-ms`"]);
         check_error("[sqlite]\nextensions = [\"\"]\n", &["sqlite.extensions", "empty"]);
         check_error("store = \" \"\n", &["key `store`", "empty"]);
         check_error("database = \"env:\"\n", &["name of a variable"]);

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use dbelay::engine::sqlite::script::literal;
 use dbelay::id::ObjectId;
 use dbelay::ops::OpError;
 use dbelay::ops::compare;
@@ -17,6 +16,7 @@ use dbelay::store::BatchMode;
 
 use super::output::Out;
 use super::project::{Need, Project};
+use super::sql::{SqlWriter, sql_writer};
 use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
@@ -73,12 +73,14 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let (Some(snapshot), Some(table)) = (&args.snapshot, &args.table) else {
         return Err(CliError::usage("name a snapshot and a table"));
     };
+    let sql = if format == Format::Sql { Some(sql_writer(&project.source()?.engine)?) } else { None };
     let state = match project.select(snapshot)? {
         Target::Snapshot(id) => project.load(id)?.1,
         Target::Live => project.with(|session| Ok(compare::live(session, None, BatchMode::Scratch)?))?,
     };
     let by_name = |same: &dyn Fn(&str) -> bool| state.tables.iter().find(|(_, manifest)| same(&manifest.name));
-    let found = by_name(&|name| name == table).or_else(|| by_name(&|name| name.eq_ignore_ascii_case(table)));
+    let find = |wanted: &str| by_name(&|name| name == wanted).or_else(|| by_name(&|name| name.eq_ignore_ascii_case(wanted)));
+    let found = find(project.name(table, |name| find(name).is_some()));
     let Some((_, manifest)) = found else { return Err(OpError::NoTable(table.clone(), format!("snapshot `{snapshot}`")).into()) };
     let chosen = match &args.key {
         None => None,
@@ -88,8 +90,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         })?),
     };
     let shape = manifest.shape();
-    let mut writer =
-        Writer { format, shape: &shape, out: if format == Format::Json { cx.output.document() } else { cx.output.paged() }, rows: 0 };
+    let out = if format == Format::Json { cx.output.document() } else { cx.output.paged() };
+    let mut writer = Writer { format, sql, shape: &shape, out, rows: 0 };
     writer.begin()?;
     match chosen {
         Some(row) => writer.row(&project, &row)?,
@@ -143,6 +145,8 @@ pub fn find_row(project: &Project<'_>, manifest: &TableManifest, key: &str) -> R
 
 struct Writer<'a> {
     format: Format,
+    /// For the form that is SQL.
+    sql: Option<SqlWriter>,
     shape: &'a TableShape,
     out: Out,
     rows: u64,
@@ -180,11 +184,10 @@ impl Writer<'_> {
                 self.out.write_all(line.as_bytes())?;
             }
             Format::Sql => {
-                let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
                 let cells = compare::decode_cells(&project.store, row.iter())?;
-                let names: Vec<String> = self.shape.columns.iter().map(|column| quote(&column.name)).collect();
-                let literals: Vec<String> = cells.iter().map(literal).collect();
-                writeln!(self.out, "INSERT INTO {}({}) VALUES({});", quote(&self.shape.name), names.join(","), literals.join(","))?;
+                if let Some(sql) = &self.sql {
+                    writeln!(self.out, "{}", sql.insert(self.shape, &cells))?;
+                }
             }
         }
         self.rows += 1;

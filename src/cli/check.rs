@@ -20,7 +20,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::output::{DIM, ERROR, GOOD, HEADING, HINT, WARNING};
-use super::project::{Database, Need, Project, read_config, resolve};
+use super::database::Database;
+use super::project::{Need, Project, read_config, resolve};
 use super::table::width;
 use super::time::{bytes, number};
 use super::{CliError, Context, DatabaseState, ErrorKind, Exit};
@@ -84,7 +85,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         Some(project) => (project.config.clone(), project.database()?.clone()),
         None => {
             let config = read_config(cx)?;
-            let database = Database::of(&resolve(cx, config.as_ref())?.url, config.as_ref())?;
+            let database = Database::of(cx, &resolve(cx, config.as_ref())?.url, config.as_ref())?;
             (config, database)
         }
     };
@@ -106,7 +107,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         let lines = drift.lines().join("\n");
         problems.push(Problem::new("drift", format!("the schema was changed since the newest snapshot, outside of dbelay:\n{lines}")));
     }
-    problems.extend(room(&database.path, project.as_ref().map(|project| project.store.dir())));
+    if let Some(file) = database.file() {
+        problems.extend(room(file, project.as_ref().map(|project| project.store.dir())));
+    }
     if let Some(who) = database.open_impatient().ok().and_then(|mut engine| checks::writer(&mut *engine)) {
         let who = if who.is_empty() { "another process".to_owned() } else { who };
         problems.push(Problem::new(
@@ -115,8 +118,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         ));
     }
     problems.extend(guards(&mut *engine, config.as_ref()));
-    let files = files(cx, config.as_ref())?;
-    let checked = checks::rules(&mut *engine, &files, &options(config.as_ref(), &[]))?;
+    let has_rules = speaks_sqlite(&database);
+    let files = if has_rules { files(cx, config.as_ref())? } else { Vec::new() };
+    let checked = if has_rules { checks::rules(&mut *engine, &files, &options(config.as_ref(), &[]))? } else { Checked::default() };
+    if !has_rules {
+        cx.output.note("the rules know only SQLite's SQL, so that the migrations' files were not looked at");
+    }
     let is_found = problems.iter().any(|problem| !problem.is_remark) || !checked.report.findings.is_empty();
     if cx.output.is_json() {
         cx.output.json(&json!({
@@ -125,9 +132,14 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             "remarks": checked.report.remarks,
         }))?;
     } else {
-        print(cx, &problems, &checked, project.is_some())?;
+        print(cx, &problems, has_rules.then_some(&checked), project.is_some())?;
     }
     Ok(if is_found { Exit::FOUND } else { Exit::DONE })
+}
+
+/// Tells whether a database speaks the SQL that the rules know.
+fn speaks_sqlite(database: &Database) -> bool {
+    database.file().is_some()
 }
 
 fn list(cx: &Context) -> Result<Exit, CliError> {
@@ -238,7 +250,7 @@ fn scripts(checked: &Checked) -> serde_json::Value {
     checked.scripts.iter().map(|(path, is_pending)| json!({ "path": path, "pending": is_pending })).collect()
 }
 
-fn print(cx: &Context, problems: &[Problem], checked: &Checked, has_store: bool) -> Result<(), CliError> {
+fn print(cx: &Context, problems: &[Problem], checked: Option<&Checked>, has_store: bool) -> Result<(), CliError> {
     let mut out = cx.output.out();
     for problem in problems {
         let (style, word) = if problem.is_remark { (HINT, "note") } else { (WARNING, "warning") };
@@ -248,28 +260,30 @@ fn print(cx: &Context, problems: &[Problem], checked: &Checked, has_store: bool)
             writeln!(out, "  {}", text::clean(line))?;
         }
     }
-    for finding in &checked.report.findings {
+    for finding in checked.iter().flat_map(|checked| &checked.report.findings) {
         write_finding(&mut out, finding)?;
     }
     out.finish()?;
-    tell(cx, checked);
-    let pending = checked.scripts.iter().filter(|(_, is_pending)| *is_pending).count();
-    let looked = match checked.scripts.len() {
-        0 => "no migrations that are SQL files were found".to_owned(),
-        all => format!("{} of {} migration files looked at", number(pending as u64), number(all as u64)),
-    };
+    let looked = checked.map_or_else(String::new, |checked| {
+        tell(cx, checked);
+        let pending = checked.scripts.iter().filter(|(_, is_pending)| *is_pending).count();
+        match checked.scripts.len() {
+            0 => "; no migrations that are SQL files were found".to_owned(),
+            all => format!("; {} of {} migration files looked at", number(pending as u64), number(all as u64)),
+        }
+    });
     if !has_store {
         cx.output.say(format_args!("{DIM}there is no store yet, so nothing is said about drift{DIM:#}"));
     }
-    let count = checked.report.findings.len() + problems.iter().filter(|problem| !problem.is_remark).count();
-    let silenced = match checked.report.silenced {
+    let count = checked.map_or(0, |checked| checked.report.findings.len()) + problems.iter().filter(|problem| !problem.is_remark).count();
+    let silenced = match checked.map_or(0, |checked| checked.report.silenced) {
         0 => String::new(),
         silenced => format!(", {} silenced", number(silenced)),
     };
     if count == 0 {
-        cx.output.say(format_args!("{GOOD}nothing found{GOOD:#}; {looked}{silenced}"));
+        cx.output.say(format_args!("{GOOD}nothing found{GOOD:#}{looked}{silenced}"));
     } else {
-        cx.output.say(format_args!("{} found{silenced}; {looked}", number(count as u64)));
+        cx.output.say(format_args!("{} found{silenced}{looked}", number(count as u64)));
     }
     Ok(())
 }
@@ -330,6 +344,9 @@ fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()>
 pub fn before_migration(project: &Project<'_>, session: &Session<'_>, allow: &[String]) -> Result<Vec<Finding>, CliError> {
     let cx = project.cx;
     let config = project.config.as_ref();
+    if !speaks_sqlite(project.database()?) {
+        return Ok(Vec::new());
+    }
     let files = match files(cx, config) {
         Ok(files) if files.is_empty() => return Ok(Vec::new()),
         Ok(files) => files,

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::project::{Database, read_config, resolve};
+use super::database::Database;
+use super::project::{read_config, resolve};
 use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
@@ -21,9 +22,10 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let config = read_config(cx)?;
-    let database = Database::of(&resolve(cx, config.as_ref())?.url, config.as_ref())?;
+    let database = Database::of(cx, &resolve(cx, config.as_ref())?.url, config.as_ref())?;
     let sql = fs_err::read_to_string(cx.environment.cwd.join(&args.file))?;
-    let connection = rusqlite::Connection::open(&database.path)?;
+    let file = database.file().ok_or_else(|| CliError::usage("the demonstration has a SQLite file"))?;
+    let connection = rusqlite::Connection::open(file)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.execute_batch(&sql).map_err(|error| CliError::new(ErrorKind::Database, error))?;
     cx.output.say(format_args!("applied {}", args.file.display()));

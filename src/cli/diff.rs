@@ -4,13 +4,10 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use dbelay::engine::sqlite::condition::Condition;
-use dbelay::engine::sqlite::script::Script;
-use dbelay::engine::sqlite::text::Encoding;
 use dbelay::ops::OpError;
 use dbelay::ops::capture::State;
 use dbelay::ops::compare::{self, Comparison};
 use dbelay::ops::plan;
-use dbelay::ops::rollback;
 use dbelay::render::csv::Csv;
 use dbelay::render::html::Html;
 use dbelay::render::json::{Json, JsonLines};
@@ -24,6 +21,7 @@ use dbelay::store::BatchMode;
 
 use super::output::{ADDED, CHANGED, DIM, HEADING, Out, REMOVED};
 use super::project::{Need, Project};
+use super::sql::sql_writer;
 use super::{CliError, Context, ErrorKind, Exit};
 
 const EXAMPLES: &str = "\
@@ -125,6 +123,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         names.swap(0, 1);
         states.swap(0, 1);
     }
+    let tables = {
+        let has = |name: &str| states.iter().any(|state| state.schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name)));
+        words.tables.iter().map(|name| project.name(name, has).to_owned()).collect::<Vec<_>>()
+    };
+    let words = Words { tables, ..words };
     if format == Format::Sql {
         return script(args, cx, &project, &words.tables, &states);
     }
@@ -150,7 +153,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         Format::Text => cx.output.paged(),
         _ => cx.output.document(),
     };
-    let mut walk = Walk { args, renderer: &mut *renderer, conditions, out, text: String::new(), differs: false };
+    let has_column = |name: &str| {
+        let tables = states.iter().flat_map(|state| &state.schema.tables);
+        tables.into_iter().any(|table| table.columns.iter().any(|column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name))))
+    };
+    let ignored = args.ignore_columns.iter().map(|name| project.name(name, has_column).to_owned()).collect();
+    let mut walk = Walk { args, ignored, renderer: &mut *renderer, conditions, out, text: String::new(), differs: false };
     walk.renderer.begin(&mut walk.text, &names[0], &names[1]);
     let has_schema = !args.data && words.tables.is_empty();
     let is_narrowed = !args.filter.is_empty() || args.condition.is_some() || !args.ignore_columns.is_empty() || !words.tables.is_empty();
@@ -225,7 +233,10 @@ fn is_table(project: &Project<'_>, name: &str) -> bool {
         Target::Snapshot(id) => project.load(id).ok(),
         Target::Live => None,
     });
-    head.is_some_and(|(_, state)| state.schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name)))
+    head.is_some_and(|(_, state)| {
+        let has = |name: &str| state.schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        has(project.name(name, has))
+    })
 }
 
 fn load(project: &Project<'_>, words: &Words) -> Result<([StateName; 2], [State; 2]), CliError> {
@@ -326,6 +337,8 @@ impl Conditions {
 /// Goes through the tables.
 struct Walk<'a> {
     args: &'a Args,
+    /// The columns that are not compared.
+    ignored: Vec<String>,
     renderer: &'a mut dyn Renderer,
     conditions: Conditions,
     out: Out,
@@ -352,7 +365,7 @@ impl Walk<'_> {
         let is_counting = (self.args.stat || self.args.name_only) && self.args.condition.is_none();
         let cells = if is_counting { Cells::Telling } else { Cells::All };
         let found = comparison.rows(pair, cells, &mut |change| {
-            let Some(change) = without(pair, &self.args.ignore_columns, change) else { return ControlFlow::Continue(()) };
+            let Some(change) = without(pair, &self.ignored, change) else { return ControlFlow::Continue(()) };
             match self.row(project, pair, &change, &mut counts, &mut shown, &mut begun) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
@@ -438,6 +451,7 @@ fn script(args: &Args, cx: &Context, project: &Project<'_>, tables: &[String], s
     if is_narrowed || args.stat || args.name_only || args.schema || args.data {
         return Err(CliError::usage("a patch is whole: `--format sql` can be narrowed to tables, and to nothing else"));
     }
+    let sql = sql_writer(&project.source()?.engine)?;
     let [from, to] = states;
     let merged;
     let to = if tables.is_empty() {
@@ -449,10 +463,7 @@ fn script(args: &Args, cx: &Context, project: &Project<'_>, tables: &[String], s
     let plan = plan::plan(from, to);
     let mut out = cx.output.document();
     if !plan.is_empty() {
-        let encoding = from.settings.get("encoding").map_or(Encoding::Utf8, |setting| Encoding::named(&setting.value));
-        let mut script = Script::begin(&mut out, &from.schema, encoding)?;
-        rollback::apply_blind(&mut script, &plan, from, to, &project.store)?;
-        script.finish()?;
+        sql.patch(&mut out, &plan, from, to, &project.store)?;
     }
     out.finish()?;
     for limit in &plan.limits {

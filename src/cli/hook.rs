@@ -7,7 +7,8 @@ use dbelay::schema::diff::{Renames, diff};
 use dbelay::snapshot::manifest::{Snapshot, SnapshotKind};
 use dbelay::store::Store;
 
-use super::project::{self, Database, find_store, read_config, resolve};
+use super::database::Database;
+use super::project::{self, find_store, read_config, resolve};
 use super::time::age;
 use super::{CliError, Context, Exit};
 
@@ -15,8 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   dbelay hook post-checkout \"$@\"";
 
-/// How long to wait for whoever holds the database.
-const BUSY_MS_MAX: u64 = 200;
+/// How long to wait for whoever holds the database, or for its server.
+const WAIT_MS_MAX: u64 = 200;
 
 /// Say after a checkout that the database has the schema of another branch; for a hook of git
 #[derive(Debug, clap::Args)]
@@ -53,13 +54,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
 /// Says that the database has the schema of another branch, if it has.
 fn reminder(cx: &Context) -> Result<Option<String>, CliError> {
     let Some(branch) = git::position(&cx.environment.cwd).and_then(|position| position.branch) else { return Ok(None) };
-    let mut config = read_config(cx)?;
-    if let Some(config) = &mut config {
-        config.sqlite.busy_timeout_ms = config.sqlite.busy_timeout_ms.min(BUSY_MS_MAX);
-    }
-    let database = Database::of(&resolve(cx, config.as_ref())?.url, config.as_ref())?;
-    let (dir, exists) = find_store(cx, config.as_ref(), Some(&database.path));
-    if !exists || !database.path.exists() {
+    let config = read_config(cx)?;
+    let mut database = Database::of(cx, &resolve(cx, config.as_ref())?.url, config.as_ref())?;
+    database.hurry(WAIT_MS_MAX);
+    let (dir, exists) = find_store(cx, config.as_ref(), database.file());
+    if !exists || database.file().is_some_and(|file| !file.exists()) {
         return Ok(None);
     }
     let store = Store::open(&dir)?;

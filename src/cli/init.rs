@@ -80,6 +80,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     if let Some(text) = &written {
         dbelay::durable::write(&path, Config::template(text, &files).as_bytes())?;
         cx.output.say(format_args!("{GOOD}wrote{GOOD:#} {FILE_NAME}: database {}", shown(cx, text)));
+        let has_password = |url: DatabaseUrl| url.server_url().is_some_and(|server| server.password.is_some());
+        if !text.starts_with("env:") && parse_url(cx, text).is_ok_and(has_password) {
+            cx.output.warn(format_args!(
+                "the password is in {FILE_NAME} now; `database = \"env:{COMMON_VARIABLE}\"` takes the URL from that variable instead"
+            ));
+        }
         if !files.is_empty() {
             cx.output.say_as_is(format_args!("migrations that `dbelay check` reads: {}", files.join(", ")));
         }
@@ -140,7 +146,12 @@ fn database(cx: &Context) -> Result<String, CliError> {
 fn to_write(candidate: &Candidate) -> String {
     let is_server =
         DatabaseUrl::parse(&candidate.url, &UrlOrigin::Flag, Path::new("/"), &|_| false).is_ok_and(|url| url.server_url().is_some());
-    if is_server && candidate.found_in.ends_with(".env") { format!("env:{COMMON_VARIABLE}") } else { candidate.url.clone() }
+    // The note begins with the variable's name, where one holds the whole URL.
+    let name = candidate.note.split(';').next().filter(|name| name.ends_with(COMMON_VARIABLE) && !name.contains(' '));
+    match name {
+        Some(name) if is_server && candidate.found_in == ".env" => format!("env:{name}"),
+        _ => candidate.url.clone(),
+    }
 }
 
 /// Writes a path from a folder, where it is below it.

@@ -82,7 +82,8 @@ fn changed(
     let mut before: Option<(Option<ObjectId>, Option<String>)> = None;
     let mut is_known = false;
     for (id, snapshot) in snapshots {
-        let entry = snapshot.tables.iter().find(|entry| entry.name.eq_ignore_ascii_case(table));
+        let find = |name: &str| snapshot.tables.iter().find(|entry| entry.name.eq_ignore_ascii_case(name));
+        let entry = find(project.name(table, |name| find(name).is_some()));
         is_known |= entry.is_some();
         let manifest = entry.map(|entry| entry.manifest);
         let now = match (&before, key, manifest) {

@@ -23,17 +23,19 @@ use dbelay::process::{self, CommandSpec, ExitKind};
 use dbelay::render::html::report::NamedSnapshot;
 use dbelay::render::text;
 use dbelay::schema::diff::Renames;
+use dbelay::schema::{Schema, Table};
 use dbelay::snapshot::manifest::SnapshotKind;
 use serde_json::{Map, Value, json};
 
+use super::database::files;
 use super::output::{DIM, GOOD, WARNING};
 use super::project::{self, Need, Project};
-use super::rehearse::{Words, unset_variable, warn_of_other};
+use super::rehearse::{self, Words, unset_variable, warn_of_other};
 use super::snapshot::holds;
 use super::{CliError, Context, DatabaseState, ErrorKind, Exit, page, terminal, time};
 
 use self::document::rehearsal_timings;
-use self::missing::make_missing;
+use self::missing::{how_to_make, make_missing};
 use self::told::{LOSSES_MAX, causes, failure, summary};
 
 const EXAMPLES: &str = "\
@@ -47,7 +49,7 @@ Examples:
 
 /// Run a migration command with a snapshot before it, a verdict after it, and a rollback if it went wrong
 ///
-/// In the command, `{db}` stands for the path of the database and `{url}` for its URL.
+/// In the command, `{url}` stands for the URL of the database, and `{db}` for its path, or for its name on a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -106,7 +108,7 @@ pub enum OnFailure {
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let made = if args.accept || args.resume || cx.global.dry_run { None } else { make_missing(cx)? };
-    let result = run_on(args, cx);
+    let result = run_on(args, cx).map_err(|error| how_to_make(cx, error));
     if let Some(made) = made {
         made.settle(cx, &result, !args.rehearse_only);
     }
@@ -127,6 +129,8 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         refuse_report(&project, &cx.environment.cwd.join(report))?;
     }
     let _lock = project.lock("migrate")?;
+    // A rehearsal that was killed left its scratch database on the server, where nobody else looks for it.
+    rehearse::tidy(&project);
     let config = project.config.as_ref();
     let mut allow = args.allow.clone();
     allow.extend(config.map(|config| config.migrate.allow.clone()).unwrap_or_default());
@@ -164,7 +168,8 @@ fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), 
     let is_same = |a: &std::path::Path, b: &std::path::Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     let folder = report.parent().and_then(|folder| folder.canonicalize().ok());
     let store = project.store.dir().canonicalize().ok();
-    let is_of_database = project::files(&project.database()?.path).any(|file| file == report || is_same(report, &file));
+    let is_of_database =
+        project.database()?.file().is_some_and(|database| files(database).any(|file| file == report || is_same(report, &file)));
     let is_in_store = store.zip(folder).is_some_and(|(store, folder)| folder.starts_with(store));
     if is_in_store || is_of_database {
         return Err(CliError::usage(format_args!("the report cannot be written to `{}`", report.display()))
@@ -228,6 +233,7 @@ impl Migration<'_> {
         self.findings = super::check::before_migration(self.project, session, &self.options.allow)?;
         warn_of_other(self.project)?;
         let mut prepared = self.prepare(session)?;
+        self.name(&prepared.pre.state.schema);
         self.tell(&prepared);
         let mut rehearsed = None;
         if self.args.rehearse || self.args.rehearse_only {
@@ -256,6 +262,25 @@ impl Migration<'_> {
         })
     }
 
+    /// Gives the tables and columns that options and configuration name the names that they have in the snapshot before.
+    fn name(&mut self, schema: &Schema) {
+        let is_table = |name: &str| schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        let is_column = |table: &Table, name: &str| {
+            table.columns.iter().any(|column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name)))
+        };
+        let is_known = |name: &str| is_table(name) || schema.tables.iter().any(|table| is_column(table, name));
+        let project = self.project;
+        for name in &mut self.options.allow {
+            *name = project.name(name, is_known).to_owned();
+        }
+        let guards = &mut self.options.guards;
+        for name in &mut guards.unchanged {
+            *name = project.name(name, is_table).to_owned();
+        }
+        let limits = std::mem::take(&mut guards.tables);
+        guards.tables = limits.into_iter().map(|(name, limits)| (project.name(&name, is_table).to_owned(), limits)).collect();
+    }
+
     /// Runs the command of an interrupted migration again, or the one that was given, and judges all of it from its beginning.
     fn resume(mut self, session: &Session<'_>, begin: &Indexed) -> Result<Exit, CliError> {
         let (index, _, entry) = begin;
@@ -266,6 +291,7 @@ impl Migration<'_> {
             self.options.command.clone_from(&entry.command);
         }
         let Some(prepared) = Prepared::resume(session, entry)? else { return Err(self.project.left_open(begin)) };
+        self.name(&prepared.pre.state.schema);
         let when = time::stamp_text(&entry.time);
         self.cx.output.say(format_args!(
             "the migration of {when} is taken up; all that it did is judged from snapshot pre {}",

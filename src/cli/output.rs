@@ -60,6 +60,7 @@ pub struct Output {
     bar: Mutex<Option<ProgressBar>>,
     reader_gone: Arc<AtomicBool>,
     document_printed: AtomicBool,
+    engine: Mutex<&'static str>,
 }
 
 impl Output {
@@ -79,7 +80,18 @@ impl Output {
             bar: Mutex::new(None),
             reader_gone: Arc::default(),
             document_printed: AtomicBool::new(false),
+            engine: Mutex::new(""),
         }
+    }
+
+    /// Remembers of which engine the database is, for what helps against its errors.
+    pub fn set_engine(&self, engine: &'static str) {
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
+    }
+
+    /// Returns of which engine the database is; empty where that is not known.
+    pub fn engine(&self) -> &'static str {
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns standard output, buffered; nothing comes out of it with `--json`. Call [`Out::finish`] at the end, or its last errors are lost.

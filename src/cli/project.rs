@@ -4,21 +4,20 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
 use dbelay::config::{self, Config};
-use dbelay::engine::sqlite::fingerprint::fingerprint;
-use dbelay::engine::sqlite::{Options, Sqlite};
-use dbelay::engine::{Engine, EngineError};
+use dbelay::engine::EngineError;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
 use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
-use dbelay::ops::{FileLook, OpError, Place, Session};
+use dbelay::ops::{OpError, Session};
 use dbelay::render::StateName;
-use dbelay::schema::Settings;
+use dbelay::schema::Schema;
 use dbelay::snapshot::manifest::{Origin, Snapshot, SourceName};
 use dbelay::snapshot::select::{Known, KnownSnapshot, Selector, Target};
 use dbelay::source::DatabaseUrl;
 use dbelay::source::{self, Lookup, Resolved, SourceError, UrlOrigin};
 use dbelay::store::{LockGuard, LockHolder, Store, StoreError};
 
+use super::database::{self, Database};
 use super::output::{DIM, ID};
 use super::{CliError, Context, ErrorKind, progress::Bars};
 
@@ -53,118 +52,6 @@ fn look_up<T>(cx: &Context, config: Option<&Config>, find: impl FnOnce(&Lookup<'
         cwd: &cx.environment.cwd,
         exists: &|path| path.exists(),
     })
-}
-
-/// A database file, and how to open it.
-#[derive(Debug, Clone)]
-pub struct Database {
-    /// The file.
-    pub path: PathBuf,
-    /// Its name in the store.
-    pub source: SourceName,
-    options: Options,
-}
-
-impl Database {
-    /// Takes the file of a URL.
-    pub fn of(url: &DatabaseUrl, config: Option<&Config>) -> Result<Self, CliError> {
-        let Some(path) = url.sqlite_path() else {
-            let message = format!("this dbelay opens SQLite databases, and `{url}` is {}", url.engine());
-            return Err(CliError::new(ErrorKind::Config, message).hint("name a SQLite file with `--db`"));
-        };
-        let source = SourceName { engine: url.engine().to_owned(), place: url.place() };
-        let none = Config::default();
-        let config = config.unwrap_or(&none);
-        let options = Options { busy_ms: config.sqlite.busy_timeout_ms, extensions: config.extension_paths() };
-        // SQLite keeps a database's journals beside the file itself, not beside a link to it.
-        let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
-        let path = if is_link { path.canonicalize().unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() };
-        Ok(Self { path, source, options })
-    }
-
-    /// Opens it.
-    pub fn open(&self) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(Sqlite::open(&self.path, &self.options)?))
-    }
-
-    /// Opens it without waiting for anybody's lock.
-    pub fn open_impatient(&self) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(Sqlite::open(&self.path, &Options { busy_ms: 0, ..self.options.clone() })?))
-    }
-
-    /// Makes it, empty, with these settings.
-    pub fn create(&self, settings: &Settings) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(Sqlite::create(&self.path, settings, &self.options)?))
-    }
-}
-
-impl Database {
-    /// Names another file that is opened in the same way.
-    pub fn at(&self, path: PathBuf) -> Self {
-        let source = SourceName { engine: self.source.engine.clone(), place: path.to_string_lossy().into_owned() };
-        Self { path, source, options: self.options.clone() }
-    }
-}
-
-/// What SQLite adds to a database's name for the files that it keeps beside it.
-pub const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// Names a database's files: what SQLite keeps beside it, and last its own. Without its database a journal is nobody's.
-pub fn files(path: &Path) -> impl Iterator<Item = PathBuf> + '_ {
-    JOURNALS.into_iter().chain([""]).map(move |suffix| named(path, suffix))
-}
-
-/// Adds to a file's name.
-fn named(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-impl Place for Database {
-    #[cfg(unix)]
-    fn look(&self) -> Option<FileLook> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = self.path.metadata().ok()?;
-        Some(FileLook { id: (metadata.dev(), metadata.ino()), mode: metadata.mode() & 0o7777, owner: (metadata.uid(), metadata.gid()) })
-    }
-
-    #[cfg(not(unix))]
-    fn look(&self) -> Option<FileLook> {
-        None
-    }
-
-    fn set_aside(&self, like: Option<&FileLook>) -> std::io::Result<Option<PathBuf>> {
-        let is_free = |aside: &PathBuf| files(aside).all(|file| file.symlink_metadata().is_err());
-        let free = (1..=u32::MAX).map(|n| named(&self.path, &format!(".failed-{n}"))).find(is_free);
-        let aside = free.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?;
-        let mut was_there = false;
-        for (from, to) in files(&self.path).zip(files(&aside)) {
-            if from.symlink_metadata().is_ok() {
-                dbelay::durable::rename(&from, &to)?;
-                was_there |= from == self.path;
-            }
-        }
-        if let Some(look) = like {
-            drop(dbelay::durable::open_private(&self.path)?);
-            // Else it stays its owner's alone.
-            let _ = self.protect(look);
-        }
-        Ok(was_there.then_some(aside))
-    }
-
-    #[cfg(unix)]
-    fn protect(&self, look: &FileLook) -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        // Only root may give a file away; whoever else made it has it anyway.
-        let _ = std::os::unix::fs::chown(&self.path, Some(look.owner.0), Some(look.owner.1));
-        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(look.mode))
-    }
-
-    #[cfg(not(unix))]
-    fn protect(&self, _: &FileLook) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Whether a command may make the store that it needs.
@@ -210,7 +97,7 @@ impl<'a> Project<'a> {
         let mut url = None;
         let database = resolve(cx, config.as_ref()).and_then(|resolved| {
             url = Some(resolved.url.clone());
-            let database = Database::of(&resolved.url, config.as_ref())?;
+            let database = Database::of(cx, &resolved.url, config.as_ref())?;
             cx.output.say(format_args!("{DIM}database {}{DIM:#}", resolved.described));
             Ok(database)
         });
@@ -220,7 +107,7 @@ impl<'a> Project<'a> {
         {
             return Err(error);
         }
-        let file = database.as_ref().ok().map(|database| database.path.as_path());
+        let file = database.as_ref().ok().and_then(Database::file);
         if need == Need::Any
             && let Some(file) = file.filter(|file| !file.exists())
         {
@@ -266,6 +153,21 @@ impl<'a> Project<'a> {
         }
     }
 
+    /// Returns how a table, or a column of one, is called in the project's database and its snapshots: as written where `is_known` knows that,
+    /// else without the schema whose tables are named without it.
+    pub fn name<'n>(&self, written: &'n str, is_known: impl FnOnce(&str) -> bool) -> &'n str {
+        match &self.database {
+            Ok(database) => database.name(written, is_known),
+            Err(_) => self.source().map_or(written, |source| database::name_in(&source, written, is_known)),
+        }
+    }
+
+    /// As [`Project::name`], of tables of a schema.
+    pub fn tables(&self, written: &[String], schema: &Schema) -> Vec<String> {
+        let is_known = |name: &str| schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        written.iter().map(|name| self.name(name, is_known).to_owned()).collect()
+    }
+
     /// Returns who hears of progress.
     pub fn progress(&self) -> &Bars<'a> {
         &self.progress
@@ -300,7 +202,7 @@ impl<'a> Project<'a> {
             open: &|| database.open(),
             create: &|settings| database.create(settings),
             place: database,
-            fingerprint: &|| fingerprint(&database.path, (environment.now)().timestamp_millis()),
+            fingerprint: &|| database.fingerprint((environment.now)().timestamp_millis()),
             origin,
             pid: environment.pid,
             now: &*environment.now,

@@ -1,62 +1,106 @@
 //! The stage of a rehearsal: a scratch database, and the ways on which a command comes to it.
 //!
-//! - By name: the command's words `{db}` and `{url}`, and the variable that names the database, in the form in which it was given. The scratch
-//!   database lies in a folder beside the real one then, and the real one can only be read by the command, where the system can do that.
-//! - In place, where neither names it: the command sees a layer over the real database's folder, with the scratch database in it
-//!   ([`dbelay::process::namespace`]). Whatever it writes in that folder is gone afterwards.
-//!
-//! The scratch folder is locked as long as it is used and removed afterwards. One that a crash left behind is removed by the next rehearsal.
+//! By name: the command's words `{db}` and `{url}`, and the variable that names the database, in the form in which it was given; for a server also
+//! libpq's own variables. Or in place, where neither names a file. [`file`] and [`server`] say more.
+
+mod file;
+mod server;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 
+use dbelay::engine::EngineError;
 use dbelay::process::{self, CommandSpec};
-use dbelay::render::text::number;
-use dbelay::source::{COMMON_VARIABLE, DatabaseUrl};
+use dbelay::source::{COMMON_VARIABLE, DatabaseUrl, libpq};
 
-use super::project::{Database, JOURNALS, Project, files, named_by};
+use self::file::FileStage;
+use self::server::ServerStage;
+use super::database::{Database, connection, place};
+use super::project::{Project, named_by};
 use super::{CliError, Context, DatabaseState, ErrorKind};
 
-/// What scratch folders are called, before a number.
-const FOLDER: &str = ".dbelay-rehearsal-";
-
-/// The file whose lock says that a scratch folder is in use.
-const IN_USE: &str = ".dbelay-in-use";
+pub use self::server::tidy;
 
 /// A scratch database and the way to it. Dropped, it is gone.
-pub struct Stage {
-    /// The scratch database.
-    pub database: Database,
-    /// How the command comes to it.
-    way: Way,
-    /// The real database, without symbolic links.
-    real: PathBuf,
-    folder: PathBuf,
-    in_use: Option<File>,
+pub enum Stage {
+    /// A file.
+    File(FileStage),
+    /// A database beside the real one.
+    Server(ServerStage),
 }
 
-/// How a command comes to a scratch database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Way {
-    /// By name.
-    Named {
-        /// The variable that names it, and its value.
-        variable: Option<(String, String)>,
-        /// Whether a word of the command names it.
-        has_placeholder: bool,
-        /// Whether the command can only read the real one.
-        is_guarded: bool,
-    },
-    /// At the real one's path.
-    InPlace,
+impl Stage {
+    /// Makes room for a scratch database, and finds out how the command can come to it. `with_namespace` tells whether it may be given a view of
+    /// its own.
+    ///
+    /// # Errors
+    /// Where nothing would lead the command to it, or there is no place for it.
+    pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>, with_namespace: bool) -> Result<Self, CliError> {
+        Ok(match project.database()?.server() {
+            None => Self::File(FileStage::set(project, command, wanted, with_namespace)?),
+            Some(server) => Self::Server(ServerStage::set(project, server, command, wanted)?),
+        })
+    }
+
+    /// Returns the scratch database.
+    pub fn database(&self) -> &Database {
+        match self {
+            Self::File(stage) => &stage.database,
+            Self::Server(stage) => &stage.database,
+        }
+    }
+
+    /// Tells whether a server has it.
+    pub fn has_server(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+
+    /// Lets the server make it as a copy of the real one; false where that cannot be done.
+    pub fn copy(&self) -> Result<bool, EngineError> {
+        match self {
+            Self::File(_) => Ok(false),
+            Self::Server(stage) => stage.copy(),
+        }
+    }
+
+    /// Takes the server's copy away again.
+    pub fn discard(&self) -> Result<(), EngineError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Server(stage) => stage.discard(),
+        }
+    }
+
+    /// Tells whether the command cannot have changed the real database.
+    pub fn is_protected(&self) -> bool {
+        match self {
+            Self::File(stage) => stage.is_protected(),
+            // Whoever may write the scratch database may write the real one.
+            Self::Server(_) => false,
+        }
+    }
+
+    /// Says how the command that is rehearsed is to be run.
+    pub fn spec(&self, project: &Project<'_>, command: &[OsString]) -> CommandSpec {
+        match self {
+            Self::File(stage) => stage.spec(project, command),
+            Self::Server(stage) => stage.spec(project.cx, command),
+        }
+    }
+
+    /// Says in words how the command comes to the scratch database.
+    pub fn ways(&self) -> String {
+        match self {
+            Self::File(stage) => stage.ways(),
+            Self::Server(stage) => stage.ways(),
+        }
+    }
 }
 
 /// What the words of a command may hold in place of the database.
 #[derive(Debug, Clone)]
 pub struct Words {
-    /// For `{db}`.
-    pub path: String,
+    /// For `{db}`: the path, or the name on the server.
+    pub name: String,
     /// For `{url}`.
     pub url: String,
 }
@@ -64,17 +108,21 @@ pub struct Words {
 impl Words {
     /// Names a database.
     pub fn of(database: &Database, url: Option<&DatabaseUrl>) -> Self {
-        let path = database.path.to_string_lossy().into_owned();
-        let written = url.and_then(|url| url.at_path(&database.path)).filter(|text| *text != path);
+        if let Some(server) = database.server() {
+            return Self { name: server.name().to_owned(), url: server.url() };
+        }
+        let file = database.file();
+        let name = file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+        let written = file.zip(url).and_then(|(file, url)| url.at_path(file)).filter(|text| *text != name);
         // Four slashes are an absolute path to every tool.
-        let url = written.unwrap_or_else(|| format!("sqlite:///{path}"));
-        Self { path, url }
+        let url = written.unwrap_or_else(|| format!("sqlite:///{name}"));
+        Self { name, url }
     }
 
     /// Fills a command's words in.
     pub fn fill(&self, command: &[OsString]) -> Vec<OsString> {
         let fill = |word: &OsString| match word.to_str() {
-            Some(text) if has_placeholder(text) => OsString::from(text.replace("{db}", &self.path).replace("{url}", &self.url)),
+            Some(text) if has_placeholder(text) => OsString::from(text.replace("{db}", &self.name).replace("{url}", &self.url)),
             _ => word.clone(),
         };
         command.iter().map(fill).collect()
@@ -85,21 +133,60 @@ fn has_placeholder(word: &str) -> bool {
     word.contains("{db}") || word.contains("{url}")
 }
 
+fn names_database(command: &[OsString]) -> bool {
+    command.iter().filter_map(|word| word.to_str()).any(has_placeholder)
+}
+
 /// Finds the variable that names the project's database to the command, and its value: the one that is asked for, else `DATABASE_URL` where it
 /// does name it.
 pub fn variable(project: &Project<'_>, wanted: Option<&str>) -> Result<Option<(String, DatabaseUrl)>, CliError> {
     let config = project.config.as_ref();
     let wanted = wanted.or_else(|| config?.migrate.url_env.as_deref());
-    let place = &project.database()?.source.place;
+    let watched = &project.database()?.source.place;
     if let Some(name) = wanted {
         return match named_by(project.cx, config, name)? {
-            Some(named) if named.url.place() == *place => Ok(Some((name.to_owned(), named.url))),
-            Some(named) => Err(other_database(name, &named.url, place)),
+            Some(named) if place(project.cx, &named.url)? == *watched => Ok(Some((name.to_owned(), named.url))),
+            Some(named) => Err(other_database(name, &named.url, watched)),
             None => Ok(project.url.clone().map(|url| (name.to_owned(), url))),
         };
     }
-    let named = named_by(project.cx, config, COMMON_VARIABLE).ok().flatten();
-    Ok(named.filter(|named| named.url.place() == *place).map(|named| (COMMON_VARIABLE.to_owned(), named.url)))
+    Ok(common_variable(project))
+}
+
+/// Returns `DATABASE_URL` and its value, where it names the project's database.
+fn common_variable(project: &Project<'_>) -> Option<(String, DatabaseUrl)> {
+    let watched = &project.database().ok()?.source.place;
+    let named = named_by(project.cx, project.config.as_ref(), COMMON_VARIABLE).ok().flatten()?;
+    let is_it = place(project.cx, &named.url).is_ok_and(|place| place == *watched);
+    is_it.then(|| (COMMON_VARIABLE.to_owned(), named.url))
+}
+
+/// Returns the URL of a database in the form of another of its kind: for a server with the user that the other names.
+fn url_of(cx: &Context, database: &Database, form: &DatabaseUrl) -> Option<String> {
+    match (database.file(), database.server(), form.server_url()) {
+        (Some(file), _, _) => form.at_path(file),
+        (None, Some(server), Some(form)) => Some(libpq::url_of(&connection(cx, form).ok()?, server.name(), form)),
+        _ => None,
+    }
+}
+
+/// Refuses a command that nothing of ours leads, while `DATABASE_URL` names another database.
+fn refuse_other(project: &Project<'_>) -> Result<(), CliError> {
+    match named_by(project.cx, project.config.as_ref(), COMMON_VARIABLE) {
+        Ok(Some(named)) => Err(other_database(COMMON_VARIABLE, &named.url, &project.database()?.source.place)
+            .context("the command cannot be rehearsed: it may well migrate another database")
+            .hint("unset that variable, or say which one the command uses: `--url-env NAME`")),
+        _ => Ok(()),
+    }
+}
+
+/// Says that nothing leads a command to a scratch database.
+fn unled(why: &str) -> CliError {
+    CliError::new(ErrorKind::Failed, why)
+        .context("the command cannot be rehearsed: nothing would lead it to the scratch database, so it would run on the real one")
+        .kind(ErrorKind::Failed)
+        .state(DatabaseState::Unchanged)
+        .hint("name the database in the command as `{db}` or `{url}`, or name the variable from which it takes it: `--url-env NAME`")
 }
 
 fn other_database(name: &str, url: &DatabaseUrl, place: &str) -> CliError {
@@ -116,195 +203,21 @@ pub fn unset_variable(project: &Project<'_>, wanted: Option<&str>) -> Result<Opt
     if named_by(project.cx, config, name)?.is_some() {
         return Ok(None);
     }
-    let path = &project.database()?.path;
-    Ok(project.url.as_ref().and_then(|url| Some((name.to_owned(), url.at_path(path)?))))
+    let database = project.database()?;
+    Ok(project.url.as_ref().and_then(|url| Some((name.to_owned(), url_of(project.cx, database, url)?))))
 }
 
 /// Warns where `DATABASE_URL` names another database than the one that is watched: the command may well migrate that one.
 pub fn warn_of_other(project: &Project<'_>) -> Result<(), CliError> {
-    let place = &project.database()?.source.place;
+    let watched = &project.database()?.source.place;
     let Ok(Some(named)) = named_by(project.cx, project.config.as_ref(), COMMON_VARIABLE) else { return Ok(()) };
-    if named.url.place() != *place {
+    if !place(project.cx, &named.url).is_ok_and(|place| place == *watched) {
         project.cx.output.warn(format_args!(
-            "`{COMMON_VARIABLE}` names `{}`, and the database that is watched is `{place}`: what the command does to another is neither seen nor put back",
+            "`{COMMON_VARIABLE}` names `{}`, and the database that is watched is `{watched}`: what the command does to another is neither seen nor put back",
             named.url
         ));
     }
     Ok(())
-}
-
-impl Stage {
-    /// Makes room for a scratch database, and finds out how the command can come to it. `with_namespace` tells whether it may be given a view of
-    /// its own.
-    pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>, with_namespace: bool) -> Result<Self, CliError> {
-        let cx = project.cx;
-        let failed = |text: String| CliError::new(ErrorKind::Failed, text).state(DatabaseState::Unchanged);
-        let database = project.database()?;
-        let real = database.path.canonicalize().map_err(|error| failed(format!("`{}`: {error}", database.path.display())))?;
-        let (Some(parent), Some(file)) = (real.parent(), real.file_name()) else {
-            return Err(failed(format!("`{}` is no file in a folder", real.display())));
-        };
-        let variable = variable(project, wanted)?;
-        let has_placeholder = command.iter().filter_map(|word| word.to_str()).any(has_placeholder);
-        let need: u64 = files(&real).filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-        // A table that is rebuilt stands there twice for a while.
-        let need = need.saturating_mul(2);
-        let stage = |folder: &Path, way: Way| -> Result<Self, String> {
-            remove_stale(folder);
-            if let Some(room) = dbelay::durable::free_bytes(folder)
-                && room < need
-            {
-                return Err(format!("about {} bytes are needed, and {} are free in `{}`", number(need), number(room), folder.display()));
-            }
-            let mut number = [0; 8];
-            (cx.environment.random)(&mut number);
-            let folder = folder.join(format!("{FOLDER}{:016x}", u64::from_ne_bytes(number)));
-            let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
-            let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
-            let mut stage = Self { database: database.at(place.join(file)), way, real: real.clone(), folder, in_use: Some(in_use) };
-            if stage.way != Way::InPlace {
-                // A command that gives up its rights comes to it as to the real one.
-                like(&stage.folder, parent).map_err(|error| error.to_string())?;
-            } else {
-                stage.layer(parent).map_err(|error| format!("the layer cannot be made: {error}"))?;
-            }
-            let probed = if with_namespace { stage.probe(cx) } else { Err("`--no-namespace` was given".to_owned()) };
-            match &mut stage.way {
-                Way::Named { is_guarded, .. } => *is_guarded = probed.is_ok(),
-                Way::InPlace => probed?,
-            }
-            Ok(stage)
-        };
-        if variable.is_some() || has_placeholder {
-            let way = Way::Named { variable: None, has_placeholder, is_guarded: false };
-            let mut stage = stage(parent, way).map_err(|why| {
-                failed(format!("there is no place for the scratch database: {why}")).hint("make room, or migrate without `--rehearse`")
-            })?;
-            let named = variable.and_then(|(name, url)| Some((name, url.at_path(&stage.database.path)?)));
-            if let Way::Named { variable, .. } = &mut stage.way {
-                *variable = named;
-            }
-            return Ok(stage);
-        }
-        // The command would be led past the layer, to a database that is nobody's scratch.
-        if let Ok(Some(named)) = named_by(cx, project.config.as_ref(), COMMON_VARIABLE) {
-            return Err(other_database(COMMON_VARIABLE, &named.url, &database.source.place)
-                .context("the command cannot be rehearsed: it may well migrate another database")
-                .hint("unset that variable, or say which one the command uses: `--url-env NAME`"));
-        }
-        let mut why = Vec::new();
-        // A layer over a folder cannot lie in it.
-        let temporary = cx.environment.var("TMPDIR").unwrap_or("/tmp");
-        let places = [Some(Path::new(temporary)), parent.parent(), Some(Path::new("/var/tmp")), Some(Path::new("/dev/shm"))];
-        for place in places.into_iter().flatten().filter_map(|place| place.canonicalize().ok()) {
-            if place.starts_with(parent) {
-                continue;
-            }
-            match stage(&place, Way::InPlace) {
-                Ok(stage) => return Ok(stage),
-                Err(reason) => why.push(reason),
-            }
-            if !with_namespace {
-                break;
-            }
-        }
-        let message = "the command cannot be rehearsed: nothing would lead it to the scratch database, so it would run on the real one";
-        let why = why.into_iter().next().unwrap_or_else(|| "there is no place for a layer over its folder".to_owned());
-        Err(failed(why)
-            .context(message)
-            .kind(ErrorKind::Failed)
-            .state(DatabaseState::Unchanged)
-            .hint("name the database in the command as `{db}` or `{url}`, or name the variable from which it takes it: `--url-env NAME`"))
-    }
-
-    /// Makes the folders of a layer. The folder that the command sees has the permissions of the layer's.
-    fn layer(&self, real: &Path) -> std::io::Result<()> {
-        let upper = self.folder.join("upper");
-        std::fs::create_dir(&upper)?;
-        like(&upper, real)?;
-        std::fs::create_dir(self.folder.join("work"))
-    }
-
-    /// Tells whether the command cannot have changed the real database.
-    pub fn is_protected(&self) -> bool {
-        matches!(self.way, Way::InPlace | Way::Named { is_guarded: true, .. })
-    }
-
-    /// Finds out whether this system can give a process such a view.
-    fn probe(&self, cx: &Context) -> Result<(), String> {
-        if !cfg!(target_os = "linux") {
-            return Err("this system has no mount namespaces".to_owned());
-        }
-        let mut command = self.isolated(cx);
-        command.push("--probe".into());
-        let spec = CommandSpec { command, ..spec(cx, Vec::new()) };
-        let outcome = process::run(&spec, &mut |_, _| {}).map_err(|error| error.to_string())?;
-        if outcome.exit.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&outcome.stderr_tail).split_whitespace().collect::<Vec<_>>().join(" ");
-        Err(said.strip_prefix("error: ").unwrap_or(&said).to_owned())
-    }
-
-    /// Returns the beginning of the command line under which a command has its view.
-    fn isolated(&self, cx: &Context) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec![cx.environment.program.clone().into(), "isolate".into()];
-        match (&self.way, self.real.parent(), self.real.file_name()) {
-            (Way::InPlace, Some(parent), Some(file)) => {
-                words.extend(["--folder".into(), parent.as_os_str().to_owned()]);
-                words.extend(["--upper".into(), self.folder.join("upper").into(), "--work".into(), self.folder.join("work").into()]);
-                for suffix in JOURNALS {
-                    let mut word = OsString::from("--hide=");
-                    word.push(file);
-                    word.push(suffix);
-                    words.push(word);
-                }
-            }
-            _ => words.extend(["--read-only".into(), self.real.as_os_str().to_owned()]),
-        }
-        words
-    }
-
-    /// Says how the command that is rehearsed is to be run.
-    pub fn spec(&self, project: &Project<'_>, command: &[OsString]) -> CommandSpec {
-        let cx = project.cx;
-        let mut env = Vec::new();
-        let mut words = command.to_vec();
-        if let Way::Named { variable, .. } = &self.way {
-            env.extend(variable.iter().map(|(name, value)| (name.into(), value.into())));
-            words = Words::of(&self.database, project.url.as_ref()).fill(command);
-        }
-        if self.is_protected() {
-            let mut isolated = self.isolated(cx);
-            isolated.push("--".into());
-            isolated.append(&mut words);
-            words = isolated;
-        }
-        CommandSpec { env, ..spec(cx, words) }
-    }
-
-    /// Says in words how the command comes to the scratch database.
-    pub fn ways(&self) -> String {
-        let Way::Named { variable, has_placeholder, is_guarded } = &self.way else {
-            return "at the real one's path; whatever it writes in that folder is gone afterwards".to_owned();
-        };
-        let mut ways = Vec::new();
-        if *has_placeholder {
-            ways.push("by the words of the command".to_owned());
-        }
-        if let Some((name, _)) = variable {
-            ways.push(format!("by the variable `{name}`"));
-        }
-        let guard = if *is_guarded { "; it can only read the real one" } else { "" };
-        format!("{}{guard}", ways.join(", and "))
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        remove(&self.folder);
-        drop(self.in_use.take());
-    }
 }
 
 /// Says how a command is run that has nothing of its own.
@@ -320,62 +233,3 @@ pub fn spec(cx: &Context, command: Vec<OsString>) -> CommandSpec {
     }
 }
 
-fn make(folder: &Path) -> std::io::Result<File> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    let file = dbelay::durable::open_private(&folder.join(IN_USE))?;
-    file.lock()?;
-    Ok(file)
-}
-
-/// Gives a folder the permissions of another, and its owner where that may be done.
-fn like(folder: &Path, other: &Path) -> std::io::Result<()> {
-    let metadata = other.metadata()?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let _ = std::os::unix::fs::chown(folder, Some(metadata.uid()), Some(metadata.gid()));
-    }
-    std::fs::set_permissions(folder, metadata.permissions())
-}
-
-/// Removes a scratch folder. Symbolic links in it are not followed.
-fn remove(folder: &Path) {
-    // The system keeps a folder there that nobody may read.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let inner = folder.join("work/work");
-        if is_own_folder(&folder.join("work")) && is_own_folder(&inner) {
-            let _ = std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o700));
-        }
-    }
-    // What stays is removed by the next rehearsal.
-    let _ = std::fs::remove_dir_all(folder);
-}
-
-/// Tells whether something is a folder of this user, and no link to one. In a folder that all may write others may have put it there.
-fn is_own_folder(path: &Path) -> bool {
-    let Ok(metadata) = path.symlink_metadata() else { return false };
-    #[cfg(unix)]
-    let is_own = std::os::unix::fs::MetadataExt::uid(&metadata) == rustix::process::geteuid().as_raw();
-    #[cfg(not(unix))]
-    let is_own = true;
-    metadata.is_dir() && is_own
-}
-
-/// Removes the scratch folders of rehearsals that are no more.
-fn remove_stale(parent: &Path) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
-    let is_scratch = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(FOLDER.as_bytes()));
-    for folder in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_scratch).filter(|folder| is_own_folder(folder)) {
-        let in_use = folder.join(IN_USE);
-        // One that has no such file yet is being made.
-        let is_file = in_use.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-        if is_file && File::open(in_use).is_ok_and(|file| file.try_lock().is_ok()) {
-            remove(&folder);
-        }
-    }
-}

@@ -214,24 +214,25 @@ impl<E: Into<anyhow::Error>> From<E> for CliError {
 
 /// Tells the kind of an error from the library by its type, wherever in the chain it is.
 fn classify(error: &anyhow::Error) -> ErrorKind {
-    error.chain().find_map(|cause| look_up(cause).map(|(kind, _)| kind)).unwrap_or(ErrorKind::Failed)
+    error.chain().find_map(|cause| look_up(cause, "").map(|(kind, _)| kind)).unwrap_or(ErrorKind::Failed)
 }
 
-/// Says what helps against an error of a verb.
-pub fn help(error: &OpError) -> Option<&'static str> {
-    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| cause.source()).find_map(|cause| look_up(cause)?.1)
+/// Says what helps against an error of a verb, with a database of this engine.
+pub fn help(error: &OpError, engine: &str) -> Option<&'static str> {
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| cause.source());
+    causes.into_iter().find_map(|cause| look_up(cause, engine)?.1)
 }
 
 /// Finds the kind of an error, and what helps against it.
-fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Option<&'static str>)> {
+fn look_up(cause: &(dyn std::error::Error + 'static), engine: &str) -> Option<(ErrorKind, Option<&'static str>)> {
     if let Some(error) = cause.downcast_ref::<OpError>() {
         return Some(match error {
             OpError::Store(error) => of_store(error),
-            OpError::Engine(error) => of_engine(error),
+            OpError::Engine(error) => of_engine(error, engine),
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
             OpError::NotProven { .. } => (ErrorKind::Failed, Some("nothing was changed; please report it with the schema of that table")),
-            OpError::Unwritable(_) => (ErrorKind::Database, Some(EXTENSIONS)),
+            OpError::Unwritable(_) => (ErrorKind::Database, Some(extensions(engine))),
             OpError::NothingTo(_) => (ErrorKind::Failed, Some("`dbelay op log` lists what was done")),
             OpError::NameTaken { .. } => (ErrorKind::Failed, Some("name that table with another `--table`, or roll back everything")),
             OpError::NoTable(..) => (ErrorKind::NotFound, Some("`dbelay show` lists the tables of a snapshot")),
@@ -244,7 +245,7 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
         return Some(of_store(error));
     }
     if let Some(error) = cause.downcast_ref::<EngineError>() {
-        return Some(of_engine(error));
+        return Some(of_engine(error, engine));
     }
     if cause.downcast_ref::<SourceError>().is_some() || cause.downcast_ref::<ConfigError>().is_some() {
         return Some((ErrorKind::Config, None));
@@ -253,8 +254,16 @@ fn look_up(cause: &(dyn std::error::Error + 'static)) -> Option<(ErrorKind, Opti
 }
 
 const FSCK: &str = "`dbelay fsck --read-data` names what is damaged; snapshots that it does not name restore";
-/// What helps where a function, collation or module is missing.
-pub const EXTENSIONS: &str = "name the library that brings it in dbelay.toml: `extensions = [\"./library\"]` under `[sqlite]`";
+
+/// Says what helps where a function, collation or module is missing.
+pub fn extensions(engine: &str) -> &'static str {
+    match engine {
+        POSTGRES => "install it on the server",
+        _ => "name the library that brings it in dbelay.toml: `extensions = [\"./library\"]` under `[sqlite]`",
+    }
+}
+
+const POSTGRES: &str = "postgres";
 const NEWER: &str = "use the dbelay that wrote it, or a newer one";
 
 fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
@@ -274,18 +283,36 @@ fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
     }
 }
 
-fn of_engine(error: &EngineError) -> (ErrorKind, Option<&'static str>) {
+fn of_engine(error: &EngineError, engine: &str) -> (ErrorKind, Option<&'static str>) {
+    let is_postgres = engine == POSTGRES;
+    let either = |file: &'static str, server: &'static str| Some(if is_postgres { server } else { file });
     match error {
-        EngineError::Locked { .. } => {
-            (ErrorKind::Locked, Some("close what holds the database, or raise `busy-timeout-ms` under `[sqlite]` in dbelay.toml"))
-        }
-        EngineError::Missing(_) => (ErrorKind::NotFound, Some("check the path; `--db` names another")),
-        EngineError::Unreadable { .. } => (ErrorKind::Config, Some("check its permissions and those of its folder; `--db` names another")),
+        EngineError::Locked { .. } => (
+            ErrorKind::Locked,
+            either(
+                "close what holds the database, or raise `busy-timeout-ms` under `[sqlite]` in dbelay.toml",
+                "end those sessions, or raise `lock-timeout-ms` under `[postgres]` in dbelay.toml",
+            ),
+        ),
+        EngineError::Missing(_) => (
+            ErrorKind::NotFound,
+            either("check the path; `--db` names another", "check its name, or make it first with `createdb`; `--db` names another"),
+        ),
+        EngineError::Unreadable { .. } => (
+            ErrorKind::Config,
+            either(
+                "check its permissions and those of its folder; `--db` names another",
+                "check that the server runs, and the URL's host, user and password; `--db` names another",
+            ),
+        ),
         EngineError::NotADatabase { .. } => (ErrorKind::Config, Some("`--db` names another")),
         EngineError::Extension { .. } => (ErrorKind::Config, Some("`extensions` under `[sqlite]` in dbelay.toml names it")),
-        EngineError::Lacks(_) => (ErrorKind::Database, Some(EXTENSIONS)),
+        EngineError::Lacks(_) => (ErrorKind::Database, Some(extensions(engine))),
         EngineError::Full => (ErrorKind::Database, Some("make room on the disk, and try again")),
-        EngineError::Damaged(_) => (ErrorKind::Database, Some("`dbelay restore` writes a good snapshot into a new file")),
+        EngineError::Damaged(_) => (
+            ErrorKind::Database,
+            either("`dbelay restore` writes a good snapshot into a new file", "`dbelay restore` writes a good snapshot into a new database"),
+        ),
         _ => (ErrorKind::Database, None),
     }
 }
@@ -302,7 +329,7 @@ pub fn conclude(result: Result<Exit, CliError>, output: &Output) -> Exit {
     }
     let mut error = error;
     if error.hint.is_none() {
-        error.hint = error.error.chain().find_map(|cause| look_up(cause)?.1).map(str::to_owned);
+        error.hint = error.error.chain().find_map(|cause| look_up(cause, output.engine())?.1).map(str::to_owned);
     }
     error.hint = error.hint.map(|hint| output.placed(&hint));
     output.line(text(&error));
@@ -448,6 +475,16 @@ mod tests {
         let locked = Err::<(), _>(EngineError::Locked { who: String::new(), waited_ms: 5 }).context("the snapshot failed");
         assert_eq!(CliError::from(locked.expect_err("an error")).kind, ErrorKind::Locked);
         assert_eq!(CliError::from(io::Error::other("x")).kind, ErrorKind::Failed);
+    }
+
+    #[test]
+    fn what_helps_fits_the_engine() {
+        let locked = OpError::Engine(EngineError::Locked { who: String::new(), waited_ms: 5 });
+        assert!(help(&locked, "sqlite").expect("a hint").contains("`busy-timeout-ms` under `[sqlite]`"));
+        assert!(help(&locked, "postgres").expect("a hint").contains("`lock-timeout-ms` under `[postgres]`"));
+        let missing = OpError::Engine(EngineError::Missing("postgres://localhost:5432/shop".to_owned()));
+        assert!(help(&missing, "postgres").expect("a hint").contains("`createdb`"));
+        assert!(help(&missing, "sqlite").expect("a hint").contains("check the path"));
     }
 
     #[test]

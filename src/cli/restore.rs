@@ -2,17 +2,20 @@
 
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, rollback};
+use dbelay::schema::{ObjectKind, SchemaObject};
 use serde_json::json;
 
 use super::output::GOOD;
-use super::project::{self, Database, Need, Project, parse_url};
+use super::database::Database;
+use super::project::{self, Need, Project, parse_url};
 use super::rollback::rows;
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay restore HEAD --to ./copy.db
-  dbelay restore \"@{yesterday}\" --to sqlite:/tmp/yesterday.db";
+  dbelay restore \"@{yesterday}\" --to sqlite:/tmp/yesterday.db
+  dbelay restore pre --to postgres://localhost/shop_copy";
 
 /// Write a snapshot into another, empty database or file
 #[derive(Debug, clap::Args)]
@@ -30,44 +33,67 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     let id = project.select_snapshot(&args.snapshot)?;
     let (snapshot, state) = project.load(id)?;
-    let target = Database::of(&parse_url(cx, &args.to)?, project.config.as_ref())?;
-    if target.path.metadata().is_ok_and(|metadata| metadata.len() > 0 || metadata.is_dir()) {
-        return Err(CliError::usage(format_args!("`{}` exists and is not empty", target.path.display()))
-            .hint("choose a new file; to change the database itself there is `dbelay rollback`"));
+    let url = parse_url(cx, &args.to)?;
+    if url.engine() != snapshot.source.engine {
+        let message = format!(
+            "snapshot {} is of a {} database, and `{url}` is a {} database: a snapshot is restored by the engine that it comes from",
+            id.short(),
+            name(&snapshot.source.engine),
+            name(url.engine())
+        );
+        return Err(CliError::usage(message).hint("name a new database of that engine with `--to`"));
+    }
+    let target = Database::of(cx, &url, project.config.as_ref())?;
+    let was_there = target.exists()?;
+    if !is_empty(&target, was_there)? {
+        return Err(CliError::usage(format_args!("`{}` exists and is not empty", target.shown()))
+            .hint("choose a new one; to change the database itself there is `dbelay rollback`"));
     }
     if cx.global.dry_run {
-        cx.output.say(format_args!("would write {} rows into `{}`", state.rows(), target.path.display()));
+        cx.output.say(format_args!("would write {} rows into `{}`", state.rows(), target.shown()));
         if cx.output.is_json() {
             cx.output.json(&json!({ "dry_run": true, "snapshot": id, "to": target.source.place }))?;
         }
         return Ok(Exit::DONE);
     }
     let _lock = project.lock("restore")?;
-    let was_there = target.path.exists();
-    let written = project.with_database(&target, |session| {
-        let done =
-            target.create(&state.settings).map_err(OpError::from).and_then(|mut engine| rollback::restore(session, &mut *engine, &state));
-        let written = match done {
-            Ok((_, written)) => written,
-            Err(error) => {
-                if !was_there {
-                    // Nothing was committed into a file that this command made.
-                    let _ = fs_err::remove_file(&target.path);
+    let failed = |error: OpError| CliError::from(error).context("the restore failed; nothing was written");
+    let (written, limits) = project.with_database(&target, |session| {
+        // An empty file is made anew with the snapshot's settings; an empty database of a server has its own.
+        let made = if was_there && target.server().is_some() { target.open() } else { target.create(&state.settings) };
+        let done = match made {
+            Ok(mut engine) => {
+                let done = rollback::restore(session, &mut *engine, &state);
+                drop(engine);
+                if done.is_err() && !was_there {
+                    // Nothing was committed into what this command made.
+                    target.discard();
                 }
-                return Err(CliError::from(error).context("the restore failed; nothing was written"));
+                done
+            }
+            Err(error) => {
+                // What a server has by this name now somebody else made.
+                if !was_there && target.file().is_some() {
+                    target.discard();
+                }
+                Err(error.into())
             }
         };
+        let (plan, written) = done.map_err(failed)?;
         let mut entry = Entry::new(session, OperationKind::Restore, Phase::End);
         entry.source = snapshot.source.clone();
         entry.before = Some(id);
         entry.result = Some(OperationResult::Done);
         entry.note = Some(format!("to {}", session.source.place));
         journal::write(session.store, &entry)?;
-        Ok(written)
+        Ok((written, plan.limits))
     })?;
+    for limit in &limits {
+        cx.output.note(limit);
+    }
     cx.output.say(format_args!(
         "{GOOD}done{GOOD:#}: `{}` is equal to {} {}, verified ({})",
-        target.path.display(),
+        target.shown(),
         args.snapshot,
         project::id(&id),
         rows(&written)
@@ -76,4 +102,29 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         cx.output.json(&json!({ "result": "done", "snapshot": id, "to": target.source.place, "written": written }))?;
     }
     Ok(Exit::DONE)
+}
+
+/// Tells whether nothing is there that a restore would meet.
+fn is_empty(target: &Database, is_there: bool) -> Result<bool, CliError> {
+    if let Some(file) = target.file() {
+        return Ok(!file.metadata().is_ok_and(|metadata| metadata.len() > 0 || metadata.is_dir()));
+    }
+    if !is_there {
+        return Ok(true);
+    }
+    let schema = target.open()?.begin_read()?.schema()?;
+    // What every new database of a server has is no obstacle: a schema, an extension, and what is said of them.
+    let is_own =
+        |object: &SchemaObject| !object.kind.is_attribute() && !matches!(object.kind, ObjectKind::Namespace | ObjectKind::Extension);
+    Ok(schema.tables.is_empty() && !schema.objects.iter().any(is_own))
+}
+
+/// Returns what an engine is called.
+fn name(engine: &str) -> &str {
+    match engine {
+        "sqlite" => "SQLite",
+        "postgres" => "PostgreSQL",
+        "mysql" => "MySQL",
+        other => other,
+    }
 }

@@ -45,7 +45,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         _ => error,
     })?;
     let intent = Intent { kind: OperationKind::Rollback, target, of: None };
-    let scope = if args.tables.is_empty() { Scope::Everything } else { Scope::Tables(&args.tables) };
+    let tables = match args.tables.as_slice() {
+        [] => Vec::new(),
+        tables => project.tables(tables, &project.load(target)?.1.schema),
+    };
+    let scope = if tables.is_empty() { Scope::Everything } else { Scope::Tables(&tables) };
     execute(&project, intent, scope, &args.snapshot, &mut |_| Ok(true))
 }
 
@@ -153,7 +157,7 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
     let plan = plan::plan(&live, &wanted);
     let obstacles = rollback::obstacles(&mut *(session.open)()?, &plan, &wanted)?;
     for obstacle in &obstacles {
-        cx.output.warn(format_args!("{}; {}", obstacle, report::EXTENSIONS));
+        cx.output.warn(format_args!("{}; {}", obstacle, report::extensions(cx.output.engine())));
     }
     if cx.output.is_json() {
         cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan, "obstacles": obstacles }))?;
@@ -228,7 +232,7 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
 
 /// Says that something remains different which a rollback cannot restore.
 fn but_for(plan: &Plan) -> &'static str {
-    if plan.limits.is_empty() { "" } else { " but for what the file was made with" }
+    if plan.limits.is_empty() { "" } else { " but for what the database was made with" }
 }
 
 /// Says what a rollback is about, with its verb.

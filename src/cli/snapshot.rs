@@ -17,7 +17,7 @@ Examples:
 
 /// Take a snapshot of the database
 ///
-/// A snapshot holds what one committed state of the database file holds: schema, rows, sequences, settings. TEMP tables belong to the connection that
+/// A snapshot holds what one committed state of the database holds: schema, rows, sequences, settings. TEMP tables belong to the connection that
 /// made them, and a file that a program attaches is a database of its own: neither is part of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,9 +36,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         check_tag_name(tag)?;
     }
     let project = Project::open(cx, Need::Any)?;
-    let database = project.database()?.path.clone();
+    let database = project.database()?.shown();
     if cx.global.dry_run {
-        cx.output.say(format_args!("would take a snapshot of `{}`", database.display()));
+        cx.output.say(format_args!("would take a snapshot of `{database}`"));
         if cx.output.is_json() {
             cx.output.json(&json!({ "dry_run": true, "database": database }))?;
         }
@@ -72,7 +72,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         use std::io::Write;
         let mut out = cx.output.out();
         let tag = args.tag.as_ref().map(|tag| format!(" (tag {tag})")).unwrap_or_default();
-        writeln!(out, "snapshot {}{tag} of {}: {}", project::id(&taken.id), database.display(), holds(&taken))?;
+        writeln!(out, "snapshot {}{tag} of {}: {}", project::id(&taken.id), database, holds(&taken))?;
         out.finish()?;
     }
     Ok(Exit::DONE)

@@ -152,7 +152,8 @@ fn is_limited(comparison: &Comparison<'_>, change: &TableChange) -> bool {
 
 /// Tells whether a question failed because of a table, column or function that is not there.
 fn is_about_what_is_missing(error: &EngineError) -> bool {
-    matches!(error, EngineError::Statement { .. }) && super::with_causes(error).contains("no such ")
+    let is_so = |text: String| ["no such ", " does not exist"].into_iter().any(|words| text.contains(words));
+    matches!(error, EngineError::Statement { .. }) && is_so(super::with_causes(error))
 }
 
 fn exceeds(limit: Limit, count: u64, of: u64) -> bool {

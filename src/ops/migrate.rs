@@ -167,6 +167,8 @@ pub enum FileEvent {
     Replaced,
     /// It is gone.
     Deleted,
+    /// It is gone from its server.
+    Dropped,
     /// It keeps its journal in another way.
     JournalMode {
         /// How it was.
@@ -184,6 +186,7 @@ impl FileEvent {
                 "the command replaced the database's file by another; programs that had the old one open must be started anew".to_owned()
             }
             Self::Deleted => "the command deleted the database's file".to_owned(),
+            Self::Dropped => "the command dropped the database".to_owned(),
             Self::JournalMode { before, after } => format!("the command changed the journal mode from `{before}` to `{after}`"),
         }
     }
@@ -551,7 +554,11 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
     let mut rollback_error = None;
     let mut result = OperationResult::Kept;
     let mut limits = Vec::new();
-    let event = if matches!(error, EngineError::Missing(_)) { FileEvent::Deleted } else { FileEvent::Replaced };
+    let event = match error {
+        EngineError::Missing(_) if session.source.engine == "sqlite" => FileEvent::Deleted,
+        EngineError::Missing(_) => FileEvent::Dropped,
+        _ => FileEvent::Replaced,
+    };
     if steps.decide(&end, None) == OnFailure::Rollback {
         match rollback::recreate(session, &pre.state, look.as_ref()) {
             Ok(_) => {

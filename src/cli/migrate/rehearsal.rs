@@ -2,7 +2,7 @@
 
 use dbelay::ops::Session;
 use dbelay::ops::migrate::{Aftermath, Prepared};
-use dbelay::ops::rehearse::{self, Rehearsal};
+use dbelay::ops::rehearse::{self, Rehearsal, Scratch, ServerCopy};
 use dbelay::process::CommandSpec;
 use serde_json::{Map, json};
 
@@ -54,9 +54,12 @@ impl Migration<'_> {
             ..stage.spec(self.project, &command)
         };
         let options = self.options.clone();
-        let rehearsal = self.project.with_database(&stage.database, |scratch| {
+        let (make, discard) = (|| stage.copy(), || stage.discard());
+        let rehearsal = self.project.with_database(stage.database(), |scratch| {
             let run = &mut || self.execute(&spec);
-            rehearse::rehearse(session, scratch, prepared, &options, run).map_err(|error| {
+            let copy = stage.has_server().then_some(ServerCopy { make: &make, discard: &discard });
+            let scratch = Scratch { session: scratch, copy };
+            rehearse::rehearse(session, &scratch, prepared, &options, run).map_err(|error| {
                 let state = if stage.is_protected() { DatabaseState::Unchanged } else { DatabaseState::Unknown };
                 CliError::from(error).context("the rehearsal failed; the real run was not begun").state(state)
             })

@@ -158,10 +158,12 @@ pub(super) fn allowances(verdict: &Verdict) -> Option<String> {
 }
 
 fn hint(outcome: &Outcome, is_unchanged: bool) -> String {
+    let has_file = outcome.pre.snapshot.source.engine == "sqlite";
     if let Aftermath::Unreadable(_) = &outcome.aftermath
         && outcome.result != OperationResult::RolledBack
     {
-        return format!("`dbelay restore {} --to NEW.db` writes the state before it into a new file", outcome.pre.id.short());
+        let (to, what) = if has_file { ("NEW.db", "file") } else { ("URL", "database") };
+        return format!("`dbelay restore {} --to {to}` writes the state before it into a new {what}", outcome.pre.id.short());
     }
     if is_unchanged {
         return "what the command said is above; nothing has to be undone".to_owned();
@@ -172,12 +174,14 @@ fn hint(outcome: &Outcome, is_unchanged: bool) -> String {
     };
     let allow = allow.map(|allow| format!("; if the loss is intended: `dbelay migrate {allow} -- ...`"));
     if let (Aftermath::Unreadable(_), OperationResult::RolledBack) = (&outcome.aftermath, outcome.result) {
-        return "it was made anew from the snapshot; programs that had the old file open must be started anew".to_owned();
+        let held = if has_file { "the old file open" } else { "a connection to the old one" };
+        return format!("it was made anew from the snapshot; programs that had {held} must be started anew");
     }
     match outcome.result {
         OperationResult::RolledBack => format!("`dbelay diff pre failed` shows what it did{}", allow.unwrap_or_default()),
         _ => {
-            let help = outcome.rollback_error.as_ref().and_then(crate::cli::report::help);
+            let engine = &outcome.pre.snapshot.source.engine;
+            let help = outcome.rollback_error.as_ref().and_then(|error| crate::cli::report::help(error, engine));
             let first = help.map_or_else(String::new, |help| format!("{help}; then "));
             format!("{first}`dbelay rollback pre` puts everything back, `dbelay diff pre live` shows what the command did")
         }

@@ -1,0 +1,84 @@
+//! Stands for the databases of servers in a build that opens none.
+
+use dbelay::config::Config;
+use dbelay::engine::{Engine, EngineError};
+use dbelay::schema::Settings;
+use dbelay::source::ServerUrl;
+
+use crate::cli::{CliError, Context, ErrorKind};
+
+/// A database of a server: there is none.
+#[derive(Debug, Clone)]
+pub enum Server {}
+
+/// A name of a scratch database: there is none.
+pub type Hold = std::convert::Infallible;
+
+#[allow(missing_docs, reason = "nothing here can be called")]
+impl Server {
+    /// Says that this build has none.
+    pub fn of(_: &Context, url: &ServerUrl, _: &Config) -> Result<Self, CliError> {
+        let message = format!("this build of dbelay has no PostgreSQL, and `{url}` is a PostgreSQL database");
+        Err(CliError::new(ErrorKind::Config, message).hint("build it with the feature `postgres`, or name a SQLite file with `--db`"))
+    }
+
+    pub fn place(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn name(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn schema(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn url(&self) -> String {
+        match *self {}
+    }
+
+    pub fn open(&self) -> Result<Box<dyn Engine>, EngineError> {
+        match *self {}
+    }
+
+    pub fn open_impatient(&self) -> Result<Box<dyn Engine>, EngineError> {
+        match *self {}
+    }
+
+    pub fn create(&self, _: &Settings) -> Result<Box<dyn Engine>, EngineError> {
+        match *self {}
+    }
+
+    pub fn exists(&self) -> Result<bool, EngineError> {
+        match *self {}
+    }
+
+    pub fn fingerprint(&self) -> Option<String> {
+        match *self {}
+    }
+
+    pub fn beside(&self, _: &str) -> Self {
+        match *self {}
+    }
+
+    pub fn hurry(&mut self, _: u64) {
+        match *self {}
+    }
+
+    pub fn copy(&self, _: &str) -> Result<bool, EngineError> {
+        match *self {}
+    }
+
+    pub fn drop_database(&self, _: &str) -> Result<(), EngineError> {
+        match *self {}
+    }
+
+    pub fn hold(&self, _: &str) -> Result<Hold, EngineError> {
+        match *self {}
+    }
+
+    pub fn stale(&self, _: &str) -> Result<Vec<String>, EngineError> {
+        match *self {}
+    }
+}
