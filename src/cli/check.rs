@@ -19,8 +19,8 @@ use dbelay::source::migrations::{self, MigrationFile};
 use serde::Serialize;
 use serde_json::json;
 
-use super::output::{DIM, ERROR, GOOD, HEADING, HINT, WARNING};
 use super::database::Database;
+use super::output::{DIM, ERROR, GOOD, HEADING, HINT, WARNING};
 use super::project::{Need, Project, read_config, resolve};
 use super::table::width;
 use super::time::{bytes, number};

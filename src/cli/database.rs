@@ -141,7 +141,12 @@ impl Database {
     pub fn exists(&self) -> Result<bool, EngineError> {
         match &self.kind {
             Kind::Sqlite { path, .. } => Ok(path.exists()),
-            Kind::Server(server) => server.exists(),
+            // Whoever may open it need not have the right to look around on the server.
+            Kind::Server(server) => match server.open() {
+                Ok(_) => Ok(true),
+                Err(EngineError::Missing(_)) => Ok(false),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -365,5 +370,86 @@ mod tests {
         assert_eq!(name(&source("postgres", "postgres://localhost:5432/shop")), "users");
         assert_eq!(name(&source("postgres", "postgres://localhost:5432/shop?schema=app")), "public.users");
         assert_eq!(name(&source("sqlite", "/srv/app.db")), "public.users");
+    }
+
+    #[cfg(feature = "postgres")]
+    fn context(vars: &[(&str, &str)]) -> Context {
+        let global = super::super::Global::default();
+        let environment = super::super::Environment {
+            cwd: "/p".into(),
+            program: "dbelay".into(),
+            vars: vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            now: Box::new(|| chrono::DateTime::UNIX_EPOCH),
+            random: |_| {},
+            user: "me".to_owned(),
+            host: String::new(),
+            pid: 1,
+            stdin_terminal: false,
+            stdout_terminal: false,
+            stderr_terminal: false,
+        };
+        let output = super::super::Output::new(&global, &environment);
+        Context { global, environment, output }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn database(cx: &Context, url: &str) -> Result<Database, CliError> {
+        let url = DatabaseUrl::parse(url, &UrlOrigin::Flag, Path::new("/p"), &|_| false)?;
+        Database::of(cx, &url, None)
+    }
+
+    #[cfg(feature = "postgres")]
+    #[track_caller]
+    fn check_default(vars: &[(&str, &str)], url: &str, is_default: bool) {
+        let cx = context(vars);
+        let database = database(&cx, url).expect("a database");
+        assert_eq!(default_connection(&cx, &database).is_some(), is_default, "{vars:?} {url}");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn the_variables_of_libpq_may_name_the_database() {
+        let vars = [("PGHOST", "db.example.org"), ("PGDATABASE", "shop"), ("PGUSER", "anna")];
+        check_default(&vars, "postgres://bert:hunter2@db.example.org/shop", true);
+        check_default(&vars, "postgres://bert:hunter2@db.example.org/shop?schema=app", true);
+        check_default(&vars, "postgres://db.example.org/other", false);
+        check_default(&vars, "postgres://db.example.org:5433/shop", false);
+        check_default(&[("PGHOST", "db.example.org")], "postgres://db.example.org/shop", false);
+        check_default(&[vars[0], vars[1], ("PGSERVICE", "shop")], "postgres://db.example.org/shop", false);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_database_beside_another_differs_in_its_name_alone() {
+        let cx = context(&[]);
+        let real = database(&cx, "postgresql://me:hunter2@db.example.org:5433/shop?sslmode=require").expect("a database");
+        let scratch = real.beside("scratch_1").expect("a server");
+        assert_eq!(real.source.place.replace("shop", "scratch_1"), scratch.source.place);
+        let (real, scratch) = (real.server().expect("a server"), scratch.server().expect("a server"));
+        assert_eq!((scratch.name(), real.url().replace("shop", "scratch_1")), ("scratch_1", scratch.url()));
+        assert!(scratch.url().starts_with("postgresql://me:hunter2@db.example.org:5433/"), "the password is the command's to use");
+        assert!(!format!("{:?}", real.place()).contains("hunter2"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_file_has_no_server_and_a_server_has_no_file() {
+        let cx = context(&[]);
+        let (file, server) = (database(&cx, "app.db").expect("a file"), database(&cx, "postgres://h/d").expect("a database"));
+        assert!(file.file().is_some() && file.server().is_none() && file.beside("x").is_none() && file.at("x".into()).is_some());
+        assert!(server.file().is_none() && server.server().is_some() && server.at("x".into()).is_none());
+        assert_eq!(server.look(), None);
+        assert_eq!(server.set_aside(None).expect("nothing to do"), None);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn the_environment_belongs_to_the_place_of_a_server() {
+        let cx = context(&[("PGHOST", "db.example.org"), ("PGPORT", "5433")]);
+        let parse = |url: &str| DatabaseUrl::parse(url, &UrlOrigin::Flag, Path::new("/p"), &|_| false).expect("a URL");
+        let of = |url: &str| place(&cx, &parse(url)).expect("a place");
+        assert_eq!(of("postgres:///shop"), of("postgresql://anna:secret@db.example.org:5433/shop"));
+        assert_ne!(of("postgres:///shop"), of("postgres:///other"));
+        assert_eq!(of("app.db"), parse("app.db").place());
     }
 }

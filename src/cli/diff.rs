@@ -155,7 +155,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     let has_column = |name: &str| {
         let tables = states.iter().flat_map(|state| &state.schema.tables);
-        tables.into_iter().any(|table| table.columns.iter().any(|column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name))))
+        tables
+            .into_iter()
+            .any(|table| table.columns.iter().any(|column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name))))
     };
     let ignored = args.ignore_columns.iter().map(|name| project.name(name, has_column).to_owned()).collect();
     let mut walk = Walk { args, ignored, renderer: &mut *renderer, conditions, out, text: String::new(), differs: false };

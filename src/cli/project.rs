@@ -250,8 +250,12 @@ impl<'a> Project<'a> {
         // So may a tag, which the whole store shares.
         if let Target::Snapshot(id) = found {
             let snapshot = capture::read_snapshot(&self.store, id)?;
+            let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
+            if snapshot.source.engine != source.engine {
+                return Err(CliError::new(ErrorKind::NotFound, message)
+                    .hint(format_args!("it is of another engine; `--db {}` names that database", snapshot.source.place)));
+            }
             if snapshot.source != source && identity == Identity::Same {
-                let message = format!("snapshot {} is of `{}`, not of `{}`", id.short(), snapshot.source.place, source.place);
                 return Err(CliError::new(ErrorKind::NotFound, message).hint(format_args!(
                     "`--db {}` names that database; `dbelay rollback --force-identity` puts its content into this one",
                     snapshot.source.place

@@ -232,4 +232,3 @@ pub fn spec(cx: &Context, command: Vec<OsString>) -> CommandSpec {
         timeout: None,
     }
 }
-

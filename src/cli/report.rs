@@ -311,7 +311,10 @@ fn of_engine(error: &EngineError, engine: &str) -> (ErrorKind, Option<&'static s
         EngineError::Full => (ErrorKind::Database, Some("make room on the disk, and try again")),
         EngineError::Damaged(_) => (
             ErrorKind::Database,
-            either("`dbelay restore` writes a good snapshot into a new file", "`dbelay restore` writes a good snapshot into a new database"),
+            either(
+                "`dbelay restore` writes a good snapshot into a new file",
+                "`dbelay restore` writes a good snapshot into a new database",
+            ),
         ),
         _ => (ErrorKind::Database, None),
     }

@@ -5,8 +5,8 @@ use dbelay::ops::{OpError, rollback};
 use dbelay::schema::{ObjectKind, SchemaObject};
 use serde_json::json;
 
-use super::output::GOOD;
 use super::database::Database;
+use super::output::GOOD;
 use super::project::{self, Need, Project, parse_url};
 use super::rollback::rows;
 use super::{CliError, Context, Exit};

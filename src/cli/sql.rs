@@ -54,3 +54,15 @@ impl SqlWriter {
         Ok(script.finish()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_is_written_for_engines_whose_sql_is_known() {
+        assert_eq!(sql_writer("sqlite").expect("it is known"), SqlWriter::Sqlite);
+        let error = sql_writer("postgres").expect_err("it is not").error.to_string();
+        assert!(error.contains("postgres"), "{error}");
+    }
+}

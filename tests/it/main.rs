@@ -30,6 +30,7 @@ mod rehearse;
 mod restoring;
 mod rollback;
 mod sandbox;
+mod servers;
 mod store;
 mod tidy;
 mod tools;

@@ -50,10 +50,6 @@ impl Server {
         match *self {}
     }
 
-    pub fn exists(&self) -> Result<bool, EngineError> {
-        match *self {}
-    }
-
     pub fn fingerprint(&self) -> Option<String> {
         match *self {}
     }

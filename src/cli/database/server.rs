@@ -84,11 +84,6 @@ impl Server {
         Ok(Box::new(Postgres::create(&self.options, settings)?))
     }
 
-    /// Tells whether the server has it.
-    pub fn exists(&self) -> Result<bool, EngineError> {
-        admin::exists(&self.options)
-    }
-
     /// As [`super::Database::fingerprint`].
     pub fn fingerprint(&self) -> Option<String> {
         postgres::fingerprint(&self.options)

@@ -32,7 +32,8 @@ pub(super) fn make_missing(cx: &Context) -> Result<Option<Made>, CliError> {
 /// Says how to make a database that its server does not have: dbelay does not know what a new one is to be like.
 pub(super) fn how_to_make(cx: &Context, error: CliError) -> CliError {
     let is_missing = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(EngineError::Missing(_))) || matches!(cause.downcast_ref(), Some(OpError::Engine(EngineError::Missing(_))))
+        matches!(cause.downcast_ref(), Some(EngineError::Missing(_)))
+            || matches!(cause.downcast_ref(), Some(OpError::Engine(EngineError::Missing(_))))
     };
     if error.hint.is_some() || !error.error.chain().any(is_missing) {
         return error;

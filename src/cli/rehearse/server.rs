@@ -75,9 +75,9 @@ impl ServerStage {
             ways.push("by the variable `PGDATABASE`".to_owned());
             variables.extend(libpq_variables(connection, &name));
         }
-        let hold = real.hold(&name).map_err(|error| {
-            CliError::from(error).context("there is no place for the scratch database").state(DatabaseState::Unchanged)
-        })?;
+        let hold = real
+            .hold(&name)
+            .map_err(|error| CliError::from(error).context("there is no place for the scratch database").state(DatabaseState::Unchanged))?;
         Ok(Self { database: scratch, real: real.clone(), name, variables, ways, hold: Some(hold) })
     }
 
@@ -134,5 +134,37 @@ pub fn tidy(project: &Project<'_>) {
     let tidied = server.stale(PREFIX).and_then(|names| names.iter().try_for_each(|name| server.drop_database(name)));
     if let Err(error) = tidied {
         project.cx.output.verbose(1, format_args!("scratch databases of earlier rehearsals were not looked for: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbelay::source::libpq::{Host, Tls, TlsMode};
+
+    use super::*;
+
+    #[test]
+    fn the_variables_of_libpq_lead_to_the_scratch_database_on_the_same_way() {
+        let host = |name: HostName, port| Host { name, address: None, port };
+        let connection = Connection {
+            hosts: vec![host(HostName::Tcp("a.example.org".to_owned()), 5432), host(HostName::Socket("/run/pg".into()), 5433)],
+            user: "anna".to_owned(),
+            password: Some("hunter2".to_owned()),
+            database: "shop".to_owned(),
+            tls: Tls { mode: TlsMode::Prefer, root_certificate: None, client: None },
+            options: None,
+            connect_timeout: None,
+            needs_writable: false,
+            schema: "public".to_owned(),
+        };
+        let variables = libpq_variables(&connection, "dbelay_rehearsal_1");
+        let value = |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("PGDATABASE"), Some("dbelay_rehearsal_1"));
+        assert_eq!((value("PGHOST"), value("PGPORT")), (Some("a.example.org,/run/pg"), Some("5432,5433")));
+        assert_eq!((value("PGUSER"), value("PGPASSWORD")), (Some("anna"), Some("hunter2")));
+        assert_eq!(
+            libpq_variables(&Connection { password: None, ..connection }, "x").iter().filter(|(name, _)| name == "PGPASSWORD").count(),
+            0
+        );
     }
 }
