@@ -23,9 +23,9 @@ pub use self::server::tidy;
 /// A scratch database and the way to it. Dropped, it is gone.
 pub enum Stage {
     /// A file.
-    File(FileStage),
+    File(Box<FileStage>),
     /// A database beside the real one.
-    Server(ServerStage),
+    Server(Box<ServerStage>),
 }
 
 impl Stage {
@@ -36,8 +36,8 @@ impl Stage {
     /// Where nothing would lead the command to it, or there is no place for it.
     pub fn set(project: &Project<'_>, command: &[OsString], wanted: Option<&str>, with_namespace: bool) -> Result<Self, CliError> {
         Ok(match project.database()?.server() {
-            None => Self::File(FileStage::set(project, command, wanted, with_namespace)?),
-            Some(server) => Self::Server(ServerStage::set(project, server, command, wanted)?),
+            None => Self::File(Box::new(FileStage::set(project, command, wanted, with_namespace)?)),
+            Some(server) => Self::Server(Box::new(ServerStage::set(project, server, command, wanted)?)),
         })
     }
 

@@ -35,7 +35,8 @@ pub struct ServerStage {
     variables: Vec<(String, String)>,
     /// How the command comes to it, in words.
     ways: Vec<String>,
-    hold: Option<Hold>,
+    /// Released after the database is gone.
+    _hold: Hold,
 }
 
 impl ServerStage {
@@ -78,7 +79,7 @@ impl ServerStage {
         let hold = real
             .hold(&name)
             .map_err(|error| CliError::from(error).context("there is no place for the scratch database").state(DatabaseState::Unchanged))?;
-        Ok(Self { database: scratch, real: real.clone(), name, variables, ways, hold: Some(hold) })
+        Ok(Self { database: scratch, real: real.clone(), name, variables, ways, _hold: hold })
     }
 
     /// As [`super::Stage::copy`].
@@ -107,7 +108,6 @@ impl Drop for ServerStage {
     fn drop(&mut self) {
         // What stays is dropped by the next migration.
         let _ = self.discard();
-        drop(self.hold.take());
     }
 }
 
