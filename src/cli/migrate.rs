@@ -65,7 +65,8 @@ pub struct Args {
     /// Run the command on a scratch copy first, and on the database only if that went well
     ///
     /// The command comes to the copy by `{db}` or `{url}` in its words, or by the variable of `--url-env`. Where neither names it, it sees a layer
-    /// over the database's folder (Linux): what it writes in that folder is gone afterwards.
+    /// over the database's folder (Linux): what it writes in that folder is gone afterwards. A server has the copy beside the real one, and the
+    /// command comes to it by `PGDATABASE` and its like, too, where those name the real one.
     #[arg(long)]
     pub rehearse: bool,
     /// Run the command on a scratch copy, and not on the database

@@ -140,17 +140,22 @@ impl<'a> Project<'a> {
 
     /// Returns the name of the database in the store; where none is named, that of the only one in the store.
     pub fn source(&self) -> Result<SourceName, CliError> {
+        match self.only_source()? {
+            Some(source) => Ok(source),
+            None => Err(self.database().err().unwrap_or_else(|| CliError::usage("no database is named"))),
+        }
+    }
+
+    /// As [`Project::source`]; none where several could be meant.
+    fn only_source(&self) -> Result<Option<SourceName>, CliError> {
         if let Ok(database) = &self.database {
-            return Ok(database.source.clone());
+            return Ok(Some(database.source.clone()));
         }
         let mut sources: Vec<SourceName> = capture::snapshots(&self.store)?.into_iter().map(|(_, snapshot)| snapshot.source).collect();
         sources.dedup();
         sources.sort_by(|a, b| a.place.cmp(&b.place));
         sources.dedup();
-        match <[SourceName; 1]>::try_from(sources) {
-            Ok([source]) => Ok(source),
-            Err(_) => Err(self.database().err().unwrap_or_else(|| CliError::usage("no database is named"))),
-        }
+        Ok(<[SourceName; 1]>::try_from(sources).ok().map(|[source]| source))
     }
 
     /// Returns how a table, or a column of one, is called in the project's database and its snapshots: as written where `is_known` knows that,
@@ -158,7 +163,10 @@ impl<'a> Project<'a> {
     pub fn name<'n>(&self, written: &'n str, is_known: impl FnOnce(&str) -> bool) -> &'n str {
         match &self.database {
             Ok(database) => database.name(written, is_known),
-            Err(_) => self.source().map_or(written, |source| database::name_in(&source, written, is_known)),
+            Err(_) => match self.only_source() {
+                Ok(Some(source)) => database::name_in(&source, written, is_known),
+                _ => written,
+            },
         }
     }
 
