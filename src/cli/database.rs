@@ -223,6 +223,12 @@ pub fn place(cx: &Context, url: &DatabaseUrl) -> Result<String, SourceError> {
     }
 }
 
+/// Tells whether a URL that a command is given names this database of a server.
+pub fn leads_to(cx: &Context, url: &str, database: &Database) -> bool {
+    let url = DatabaseUrl::parse(url, &UrlOrigin::Environment, &cx.environment.cwd, &|_| false);
+    url.is_ok_and(|url| place(cx, &url).is_ok_and(|place| place == database.source.place))
+}
+
 /// Finds out how a server is reached: by its URL, and by what the environment, the service file and the password file add to it.
 ///
 /// # Errors
@@ -402,7 +408,7 @@ mod tests {
     #[track_caller]
     fn check_default(vars: &[(&str, &str)], url: &str, is_default: bool) {
         let cx = context(vars);
-        let database = database(&cx, url).expect("a database");
+        let database = database(&context(&[]), url).expect("a database");
         assert_eq!(default_connection(&cx, &database).is_some(), is_default, "{vars:?} {url}");
     }
 
@@ -425,6 +431,9 @@ mod tests {
         let real = database(&cx, "postgresql://me:hunter2@db.example.org:5433/shop?sslmode=require").expect("a database");
         let scratch = real.beside("scratch_1").expect("a server");
         assert_eq!(real.source.place.replace("shop", "scratch_1"), scratch.source.place);
+        let real_url = real.server().expect("a server").url();
+        assert!(leads_to(&cx, &real_url, &real) && !leads_to(&cx, &real_url, &scratch));
+        assert!(leads_to(&cx, &scratch.server().expect("a server").url(), &scratch));
         let (real, scratch) = (real.server().expect("a server"), scratch.server().expect("a server"));
         assert_eq!((scratch.name(), real.url().replace("shop", "scratch_1")), ("scratch_1", scratch.url()));
         assert!(scratch.url().starts_with("postgresql://me:hunter2@db.example.org:5433/"), "the password is the command's to use");

@@ -8,7 +8,7 @@ use dbelay::engine::postgres::{self, Options, Postgres, admin};
 use dbelay::engine::{Engine, EngineError};
 use dbelay::schema::Settings;
 use dbelay::source::ServerUrl;
-use dbelay::source::libpq;
+use dbelay::source::libpq::{self, Connection};
 
 use crate::cli::{CliError, Context};
 
@@ -22,8 +22,8 @@ const NO_WAIT_MS: u64 = 1;
 #[derive(Debug, Clone)]
 pub struct Server {
     options: Options,
-    /// How it was named.
-    url: ServerUrl,
+    /// How the project's database was named, and what that means; this may be another one beside it.
+    named: Box<(ServerUrl, Connection)>,
 }
 
 /// A name of a scratch database, taken as long as this lives.
@@ -46,7 +46,8 @@ impl Server {
             program_folders: std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect::<Vec<PathBuf>>(),
             with_owners: config.postgres.owners && !cx.global.no_owner,
         };
-        Ok(Self { options, url: url.clone() })
+        let named = Box::new((url.clone(), options.connection.clone()));
+        Ok(Self { options, named })
     }
 
     /// Returns its place, without secrets.
@@ -66,7 +67,8 @@ impl Server {
 
     /// Returns its URL, password included, in the form in which the project's was given.
     pub fn url(&self) -> String {
-        libpq::url_of(&self.options.connection, self.name(), &self.url)
+        let (url, connection) = &*self.named;
+        libpq::url_of(connection, self.name(), url)
     }
 
     /// Opens it.
@@ -94,7 +96,7 @@ impl Server {
         let mut options = self.options.clone();
         name.clone_into(&mut options.connection.database);
         options.place = libpq::place_of(&options.connection);
-        Self { options, url: self.url.clone() }
+        Self { options, named: self.named.clone() }
     }
 
     /// Makes it wait no longer than this for anybody.

@@ -16,7 +16,7 @@ use dbelay::source::libpq::{Connection, HostName};
 
 use super::{Words, common_variable, names_database, refuse_other, spec, unled, url_of, variable};
 use crate::cli::database::server::{Hold, Server};
-use crate::cli::database::{Database, default_connection};
+use crate::cli::database::{Database, default_connection, leads_to};
 use crate::cli::project::Project;
 use crate::cli::{CliError, Context, DatabaseState};
 
@@ -63,14 +63,18 @@ impl ServerStage {
         let no_place = || unled("the server has no databases beside this one");
         let scratch = database.beside(&name).ok_or_else(no_place)?;
         let (mut variables, mut ways) = (Vec::new(), Vec::new());
+        // The command is given no URL that could name the real one.
+        let astray = || unled("its URL cannot be made to name a database beside it");
         if has_placeholder {
+            if !leads_to(cx, &Words::of(&scratch, None).url, &scratch) {
+                return Err(astray());
+            }
             ways.push("by the words of the command".to_owned());
         }
         for (variable, url) in named {
-            if let Some(value) = url_of(cx, &scratch, &url) {
-                ways.push(format!("by the variable `{variable}`"));
-                variables.push((variable, value));
-            }
+            let value = url_of(cx, &scratch, &url).filter(|value| leads_to(cx, value, &scratch)).ok_or_else(astray)?;
+            ways.push(format!("by the variable `{variable}`"));
+            variables.push((variable, value));
         }
         if let Some(connection) = &default {
             ways.push("by the variable `PGDATABASE`".to_owned());
@@ -139,24 +143,22 @@ pub fn tidy(project: &Project<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use dbelay::source::libpq::{Host, Tls, TlsMode};
+    use std::path::Path;
+
+    use dbelay::source::libpq::{self, Host};
+    use dbelay::source::{DatabaseUrl, UrlOrigin};
 
     use super::*;
 
     #[test]
     fn the_variables_of_libpq_lead_to_the_scratch_database_on_the_same_way() {
         let host = |name: HostName, port| Host { name, address: None, port };
-        let connection = Connection {
-            hosts: vec![host(HostName::Tcp("a.example.org".to_owned()), 5432), host(HostName::Socket("/run/pg".into()), 5433)],
-            user: "anna".to_owned(),
-            password: Some("hunter2".to_owned()),
-            database: "shop".to_owned(),
-            tls: Tls { mode: TlsMode::Prefer, root_certificate: None, client: None },
-            options: None,
-            connect_timeout: None,
-            needs_writable: false,
-            schema: "public".to_owned(),
-        };
+        let url = DatabaseUrl::parse("postgres://anna:hunter2@a.example.org/shop", &UrlOrigin::Flag, Path::new("/p"), &|_| false);
+        let url = url.expect("a URL");
+        let nothing = libpq::Lookup { environment: &|_| None, read: &|_| None, user: "me", home: None, socket_exists: &|_| false };
+        let found = libpq::connection(url.server_url().expect("a server"), &nothing).expect("a connection");
+        let hosts = vec![host(HostName::Tcp("a.example.org".to_owned()), 5432), host(HostName::Socket("/run/pg".into()), 5433)];
+        let connection = Connection { hosts, ..found };
         let variables = libpq_variables(&connection, "dbelay_rehearsal_1");
         let value = |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         assert_eq!(value("PGDATABASE"), Some("dbelay_rehearsal_1"));
