@@ -39,7 +39,7 @@ pub const THROWAWAY: &[(&str, &str)] = &[
 ];
 
 /// The password of every role that a test makes, for servers that ask.
-const PASSWORD: &str = "dbelay";
+pub const PASSWORD: &str = "not-to-be-seen";
 
 /// Numbers databases, so that each has a name of its own.
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
@@ -85,7 +85,8 @@ impl Cluster {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         // The server refuses to run as root.
         if id(&["-u"]) == Some(0) {
-            let user = ["postgres", "nobody"].into_iter().find(|user| id(&["-u", user]).is_some()).expect("there is a user that is not root");
+            let user =
+                ["postgres", "nobody"].into_iter().find(|user| id(&["-u", user]).is_some()).expect("there is a user that is not root");
             let (uid, gid) = (id(&["-u", user]).unwrap(), id(&["-g", user]).unwrap());
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
             command.uid(uid).gid(gid);
@@ -135,7 +136,8 @@ impl Cluster {
 
     /// A program that fits the server: `pg_dump`.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.join(name)));
+        let own = self.programs.as_ref().map(|folder| folder.join(name)).filter(|program| program.is_file());
+        let mut command = Command::new(own.unwrap_or_else(|| PathBuf::from(name)));
         command.stdin(Stdio::null());
         command
     }
@@ -177,6 +179,11 @@ impl TestDatabase<'_> {
         url.trim_end_matches('?').to_owned()
     }
 
+    /// Returns the URL of another database of the same server, from which this one can be dropped.
+    pub fn url_of_server(&self) -> &str {
+        &self.cluster.url
+    }
+
     /// Returns the database's URL for another role.
     pub fn url_as(&self, role: &str) -> String {
         let url = self.url();
@@ -187,8 +194,12 @@ impl TestDatabase<'_> {
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let is_other = |parameter: &&str| !parameter.starts_with("user=") && !parameter.starts_with("password=");
         let own = [format!("user={role}"), format!("password={PASSWORD}")];
-        let parameters: Vec<&str> =
-            parameters.split('&').filter(|parameter| !parameter.is_empty()).filter(is_other).chain(own.iter().map(String::as_str)).collect();
+        let parameters: Vec<&str> = parameters
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+            .filter(is_other)
+            .chain(own.iter().map(String::as_str))
+            .collect();
         format!("{scheme}://{host}{path}?{}", parameters.join("&"))
     }
 
@@ -289,11 +300,16 @@ fn programs() -> Option<PathBuf> {
     let is_whole = |folder: &PathBuf| ["initdb", "pg_ctl", "postgres"].iter().all(|name| folder.join(name).is_file());
     let path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(folder) = std::env::split_paths(&path).find(is_whole) {
-        return Some(folder);
+        // In PATH there may be links to some of them.
+        let real = folder.join("initdb").canonicalize().unwrap().parent().map(Path::to_owned).filter(is_whole);
+        return Some(real.unwrap_or(folder));
     }
     let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").ok()?.map(|entry| entry.unwrap().path()).filter(|folder| version(folder).is_some()).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .map(|entry| entry.unwrap().path())
+        .filter(|folder| version(folder).is_some())
+        .collect();
     versions.sort_by_key(version);
     versions.into_iter().rev().map(|folder| folder.join("bin")).find(is_whole)
 }
