@@ -66,7 +66,7 @@ UPDATE teams SET lead_id = id;
 COMMIT;
 INSERT INTO folders VALUES (1, NULL, 'root'), (2, 1, 'a'), (3, 2, 'b'), (4, 4, 'itself');
 CREATE TABLE old_rows (id integer PRIMARY KEY, user_id integer);
-INSERT INTO old_rows VALUES (1, 1), (2, 999);
+INSERT INTO old_rows VALUES (1, 2), (2, 999);
 ALTER TABLE old_rows ADD CONSTRAINT not_checked FOREIGN KEY (user_id) REFERENCES users NOT VALID;
 
 -- Tables without a key, with rows that are the same; the same name in two schemas; odd names.

@@ -137,7 +137,8 @@ const TYPES: &[(&str, &[&str])] = &[
 ];
 
 const LATER: &[(Needs, &str, &[&str])] = &[
-    (Needs::Version(14), "numeric(10,2)[]", &["{1.10,-Infinity}"]),
+    (Needs::Version(14), "numeric", &["Infinity", "-Infinity"]),
+    (Needs::Version(14), "numeric[]", &["{1.10,-Infinity}"]),
     (Needs::Version(14), "int4multirange", &["{}", "{[1,3),[5,)}"]),
     (Needs::Version(14), "datemultirange[]", &["{\"{[2024-01-01,2024-02-01)}\",NULL}"]),
     (Needs::Version(15), "numeric(2,-3)", &["12000"]),
