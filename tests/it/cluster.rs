@@ -138,7 +138,7 @@ impl Cluster {
     pub fn program(&self, name: &str) -> Command {
         let own = self.programs.as_ref().map(|folder| folder.join(name)).filter(|program| program.is_file());
         let mut command = Command::new(own.unwrap_or_else(|| PathBuf::from(name)));
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).env("PGCLIENTENCODING", "UTF8");
         command
     }
 
