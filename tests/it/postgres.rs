@@ -505,7 +505,7 @@ fn triggers_of_every_kind_are_silent_in_a_rollback() {
     let Some(project) = Project::with(
         "CREATE TABLE t(id integer PRIMARY KEY, v text); CREATE TABLE log(what text); CREATE TABLE child(t_id integer REFERENCES t ON DELETE CASCADE);
          INSERT INTO t SELECT i, 'v' FROM generate_series(1, 20) AS i; INSERT INTO child SELECT id FROM t;
-         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log VALUES (TG_NAME || ' ' || TG_OP); RETURN NEW; END $$;
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.log VALUES (TG_NAME || ' ' || TG_OP); RETURN COALESCE(NEW, OLD); END $$;
          CREATE TRIGGER plain BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();
          CREATE TRIGGER always BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();
          CREATE TRIGGER replica BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();

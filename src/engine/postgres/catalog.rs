@@ -37,6 +37,7 @@ const PG_REWRITE: u32 = 2618;
 const PG_POLICY: u32 = 3256;
 const PG_EXTENSION: u32 = 3079;
 const PG_PUBLICATION: u32 = 6104;
+const PG_PUBLICATION_REL: u32 = 6106;
 const PG_EVENT_TRIGGER: u32 = 3466;
 const PG_STATISTIC_EXT: u32 = 3381;
 
@@ -361,19 +362,32 @@ impl Reader<'_> {
 
     fn columns(&mut self) -> Result<(), EngineError> {
         let compression = if self.version >= 140_000 { "a.attcompression" } else { "''" };
+        let types = self.rows(
+            "SELECT t.oid::int8, t.typtype, t.typbasetype::int8, CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END \
+             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace",
+        )?;
+        let types: HashMap<u32, (bool, u32, String)> =
+            types.iter().map(|row| (number(row, 0), (row.get(1) == Some("d"), number(row, 2), text(row, 3)))).collect();
+        let base_of = |oid: u32| {
+            let mut oid = oid;
+            // A domain over a domain over ... a type; the server knows no circle.
+            for _ in 0..64 {
+                match types.get(&oid) {
+                    Some((true, base, _)) => oid = *base,
+                    Some((false, _, name)) => return name.clone(),
+                    None => break,
+                }
+            }
+            String::new()
+        };
         let rows = self.rows(&format!(
-            "SELECT a.attrelid::int8, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), bt.typname, a.attnotnull, \
+            "SELECT a.attrelid::int8, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8, a.attnotnull, \
                     pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, \
                     CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
                     CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage END, {compression}, a.attstattarget, \
-                    pg_catalog.array_to_string(a.attoptions, ', '), pg_catalog.array_to_string(a.attfdwoptions, ', '), d.oid::int8, \
-                    bn.nspname \
+                    pg_catalog.array_to_string(a.attoptions, ', '), pg_catalog.array_to_string(a.attfdwoptions, ', '), d.oid::int8 \
              FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-             JOIN pg_catalog.pg_type bt ON bt.oid = CASE WHEN t.typtype = 'd' THEN (WITH RECURSIVE b AS (SELECT t.typbasetype AS oid UNION ALL \
-               SELECT u.typbasetype FROM b JOIN pg_catalog.pg_type u ON u.oid = b.oid AND u.typtype = 'd') \
-               SELECT b.oid FROM b JOIN pg_catalog.pg_type u ON u.oid = b.oid AND u.typtype <> 'd') ELSE t.oid END \
-             JOIN pg_catalog.pg_namespace bn ON bn.oid = bt.typnamespace \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
              WHERE {USER_SCHEMA} AND c.relkind IN ('r','p','f','m','v') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2"
         ))?;
@@ -381,12 +395,11 @@ impl Reader<'_> {
         for row in &rows {
             let oid: u32 = number(row, 0);
             let some = |at: usize| letter(row, at).filter(|c| *c != ' ');
-            let base = if row.get(16) == Some("pg_catalog") { text(row, 4) } else { String::new() };
             let attribute = Attribute {
                 number: number(row, 1),
                 name: text(row, 2),
                 sql_type: text(row, 3),
-                base,
+                base: base_of(number(row, 4)),
                 not_null: row.get(5) == Some("t"),
                 default: row.get(6).map(ToOwned::to_owned),
                 generated: some(8),
@@ -865,16 +878,31 @@ impl Reader<'_> {
     /// Publications, triggers on commands, statistics.
     fn rest(&mut self) -> Result<(), EngineError> {
         let rows = self.rows(
-            "SELECT p.oid::int8, p.pubname, (pg_catalog.to_jsonb(p) - 'oid' - 'pubowner')::text, (SELECT pg_catalog.json_agg(pg_catalog.json_build_array( \
-               r.prrelid::pg_catalog.regclass::text, (pg_catalog.to_jsonb(r) - 'oid' - 'prpubid' - 'prrelid')::text) ORDER BY r.prrelid::pg_catalog.regclass::text)::text \
-               FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid) FROM pg_catalog.pg_publication p ORDER BY 1",
+            "SELECT p.oid::int8, p.pubname, (pg_catalog.to_jsonb(p) - 'oid' - 'pubowner')::text FROM pg_catalog.pg_publication p ORDER BY 1",
         )?;
         for row in &rows {
             let name = text(row, 1);
-            let mut facts = Facts::from([("definition".to_owned(), text(row, 2))]);
-            fact(&mut facts, "tables", text(row, 3));
+            let facts = Facts::from([("definition".to_owned(), text(row, 2))]);
             let drop = format!("DROP PUBLICATION IF EXISTS {}", quoted(&name));
             self.push((PG_PUBLICATION, number(row, 0)), ObjectKind::Publication, name, String::new(), facts, None, drop);
+        }
+        let parts = if self.version >= 150_000 { "pg_catalog.pg_get_expr(r.prqual, r.prrelid), r.prattrs::text" } else { "NULL, NULL" };
+        let rows = self.rows(&format!(
+            "SELECT r.oid::int8, p.pubname, r.prrelid::int8, {parts} FROM pg_catalog.pg_publication_rel r \
+             JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid ORDER BY 1"
+        ))?;
+        for row in &rows {
+            let Some(relation) = self.relation(number(row, 2)).cloned() else { continue };
+            let publication = text(row, 1);
+            let mut facts = Facts::from([("publication".to_owned(), publication.clone())]);
+            for (at, part) in [(3, "rows"), (4, "columns")] {
+                if let Some(value) = row.get(at) {
+                    fact(&mut facts, part, value);
+                }
+            }
+            let drop = format!("ALTER PUBLICATION {} DROP TABLE {}", quoted(&publication), relation.sql());
+            let name = format!("publication table {publication} {}", relation.shown);
+            self.push((PG_PUBLICATION_REL, number(row, 0)), ObjectKind::Other, name, relation.shown, facts, None, drop);
         }
         let rows = self.rows(
             "SELECT e.oid::int8, e.evtname, (pg_catalog.to_jsonb(e) - 'oid' - 'evtowner' - 'evtfoid')::text, e.evtfoid::pg_catalog.regprocedure::text \
@@ -907,9 +935,10 @@ impl Reader<'_> {
 
     /// Objects that are compared by their text: only that they are there is known.
     fn others(&mut self) -> Result<(), EngineError> {
+        // Some of these catalogues are for superusers alone; who cannot see them cannot have changed them.
         let catalogs = self.rows(&format!(
             "SELECT c.oid::int8, c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace \
-             AND c.relname IN ({OTHERS}) ORDER BY 1"
+             AND c.relname IN ({OTHERS}) AND pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1"
         ))?;
         for catalog in &catalogs {
             let class: u32 = number(catalog, 0);
@@ -917,9 +946,7 @@ impl Reader<'_> {
                 "SELECT o.oid::int8, i.type, i.identity FROM pg_catalog.{} o, \
                  LATERAL pg_catalog.pg_identify_object({class}::oid, o.oid, 0) i WHERE o.oid >= 16384 ORDER BY 1",
                 text(catalog, 1)
-            ));
-            // Some of these catalogues are for superusers alone; who cannot see them cannot have changed them.
-            let Ok(rows) = rows else { continue };
+            ))?;
             for row in &rows {
                 let address = (class, number(row, 0));
                 if self.is_member(address) {
@@ -960,8 +987,28 @@ impl Reader<'_> {
                  LATERAL pg_catalog.aclexplode(d.defaclacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.oid = {}",
                 text(row, 0)
             ))?;
-            let revokes: Vec<String> = grantees.iter().map(|row| format!("{begin} REVOKE ALL ON {word} FROM {}", text(row, 0))).collect();
-            self.push((826, number(row, 0)), ObjectKind::Other, name, String::new(), facts, None, revokes.join("; "));
+            let roles: Vec<String> = grantees.iter().map(|row| text(row, 0)).collect();
+            let revokes: Vec<String> =
+                roles.iter().chain([&quoted(&role)]).map(|role| format!("{begin} REVOKE ALL ON {word} FROM {role}")).collect();
+            let granted = self.rows(&format!(
+                "SELECT pg_catalog.concat_ws(' ', a.privilege_type, 'ON {word} TO', COALESCE(pg_catalog.quote_ident(r.rolname), 'PUBLIC'), \
+                   CASE WHEN a.is_grantable THEN 'WITH GRANT OPTION' END) FROM pg_catalog.pg_default_acl d, \
+                 LATERAL pg_catalog.aclexplode(d.defaclacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.oid = {} ORDER BY 1",
+                text(row, 0)
+            ))?;
+            let grants = granted.iter().map(|row| format!("{begin} GRANT {}", text(row, 0)));
+            // Those for the whole database start from what the server gives by itself, which is taken away first.
+            let everyone = if row.get(2).is_none() && matches!(word, "FUNCTIONS" | "TYPES") { "PUBLIC" } else { "" };
+            let first = (!everyone.is_empty()).then(|| format!("{begin} REVOKE ALL ON {word} FROM PUBLIC"));
+            let own = row.get(2).is_none().then(|| format!("{begin} REVOKE ALL ON {word} FROM {}", quoted(&role)));
+            let sql: Vec<String> = first.into_iter().chain(own).chain(grants).collect();
+            let back = match (row.get(2).is_none(), everyone) {
+                (true, "PUBLIC") => vec![format!("{begin} GRANT ALL ON {word} TO {}", quoted(&role)), format!("{begin} GRANT ALL ON {word} TO PUBLIC")],
+                (true, _) => vec![format!("{begin} GRANT ALL ON {word} TO {}", quoted(&role))],
+                _ => Vec::new(),
+            };
+            let drop: Vec<String> = revokes.into_iter().chain(back).collect();
+            self.push((826, number(row, 0)), ObjectKind::Other, name, String::new(), facts, Some(sql.join("; ")), drop.join("; "));
         }
         Ok(())
     }

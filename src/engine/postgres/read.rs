@@ -167,9 +167,9 @@ impl<'e> State<'e> {
                 let held: Vec<String> = key.columns.iter().map(|column| format!("c.{} IS NOT NULL", quoted(column))).collect();
                 let sql = format!(
                     "SELECT pg_catalog.count(*) FROM {} c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} p WHERE {})",
-                    child.sql(),
+                    own_rows(child),
                     held.join(" AND "),
-                    parent.sql(),
+                    own_rows(parent),
                     pairs.join(" AND ")
                 );
                 let count = parse(self.link.cell(&sql, "checking foreign keys")?.as_deref());
@@ -232,6 +232,11 @@ impl<'e> State<'e> {
         hasher.write(words.unwrap_or_default().as_bytes());
         Ok(hasher.finish())
     }
+}
+
+/// Names the rows that a table's constraints are about: its own, and its partitions', but not those of tables that inherit from it.
+fn own_rows(relation: &Relation) -> String {
+    if relation.kind == 'p' { relation.sql() } else { format!("ONLY {}", relation.sql()) }
 }
 
 fn missing(name: &str) -> EngineError {

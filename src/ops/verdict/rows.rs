@@ -36,7 +36,8 @@ pub(super) struct LeftBehind {
 /// Follows the rows that went from a pair. None where there are too many to look.
 pub(super) fn rows(search: &Search<'_>, at: usize) -> Result<Option<RowsFound>, OpError> {
     let Touched { pair, counts, .. } = &search.touched[at];
-    if pair.after.is_none() && search.targets().next().is_none() {
+    // Rows without any column hold nothing to be looked for.
+    if pair.after.is_none() && search.targets().next().is_none() || pair.before.as_ref().is_some_and(|shape| shape.columns.is_empty()) {
         return Ok(None);
     }
     let (Some(before), Some(gone)) = (&pair.before, search.departures(at)?) else { return Ok(None) };
