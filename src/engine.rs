@@ -119,6 +119,21 @@ pub struct Answer {
     pub is_cut: bool,
 }
 
+/// What became of a table's rows since a mark.
+#[derive(Debug)]
+pub enum Changes {
+    /// Nobody can tell.
+    Unknown,
+    /// These rows are there that were not there as they are, in the table's own order; and so many are gone of those that were there then, rows that
+    /// were changed among them. Neither: the table is what it was.
+    Rows {
+        /// Complete rows of the shape.
+        new: Vec<RowGroup>,
+        /// How many rows are gone.
+        gone: u64,
+    },
+}
+
 /// Something that a schema needs and this engine lacks, so that a table cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
@@ -197,6 +212,34 @@ pub trait ReadTransaction {
         rule: CutRule,
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
+
+    /// Returns another transaction that sees the same state and can be used beside this one; none where the engine has no such thing, or it would not
+    /// help.
+    ///
+    /// # Errors
+    /// Where it cannot be begun.
+    fn sibling(&mut self) -> Result<Option<Box<dyn ReadTransaction + Send>>, EngineError> {
+        Ok(None)
+    }
+
+    /// Returns a mark of the state that this transaction sees, for [`ReadTransaction::changes`] of later ones; none where the engine has no
+    /// such thing. In a transaction that writes: before it has written.
+    ///
+    /// # Errors
+    /// The database's.
+    fn mark(&mut self) -> Result<Option<String>, EngineError> {
+        Ok(None)
+    }
+
+    /// Finds what became of a table since a mark, when it had so many rows and the same declaration. At most `rows_max` new rows are handed over; of
+    /// more nobody can tell.
+    ///
+    /// # Errors
+    /// The database's.
+    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
+        let _ = (mark, shape, rows_then, rows_max);
+        Ok(Changes::Unknown)
+    }
 
     /// Runs the engine's own checks: structure and foreign keys. Findings come in the engine's order, at most 100 a check.
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError>;

@@ -65,3 +65,4 @@ pub mod compare;
 pub mod manifest;
 pub mod rowdiff;
 pub mod select;
+pub mod splice;

@@ -4,11 +4,13 @@
 //!   `pg_dump` write the statements, `schema.rs` puts both together.
 //! - `read.rs` reads one committed state: a transaction REPEATABLE READ, whose snapshot other sessions and `pg_dump` share. `value.rs` turns the
 //!   server's text into cells and back.
+//! - `fingerprint.rs` tells that nobody wrote a database, `changes.rs` which rows of a table were written, both without reading it.
 //! - `write.rs` changes a database in one transaction.
 //! - `admin.rs` makes, copies and drops databases.
 
 pub mod admin;
 mod catalog;
+mod changes;
 pub mod connect;
 mod dump;
 mod fingerprint;

@@ -3,21 +3,29 @@
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::seen::{self, Seen};
 use super::{OpError, Session};
-use crate::engine::ReadTransaction;
+use crate::engine::{Changes, EngineError, ReadTransaction};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
 use crate::rows::{CutRule, RowGroup, TableShape};
-use crate::schema::{Schema, SettingScope, Settings};
+use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::snapshot::build::{self, Bases, StoredGroup};
 use crate::snapshot::manifest::{FORMAT_VERSION, Node, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
+use crate::snapshot::splice::{self, SpliceError};
 use crate::store::{Batch, BatchMode, BatchStats, Store, StoreError};
 
 /// The most threads that hash and compress.
 const THREADS_MAX: usize = 16;
+
+/// The share of a table's rows, as one in so many, up to which changed rows are taken over one by one.
+const SPLICED_SHARE: u64 = 50;
+
+/// How many changed rows are taken over one by one in any table.
+const SPLICED_ROWS_MIN: u64 = 2_000;
 
 /// JSON bytes a row that are assumed for a table that is still empty.
 const EMPTY_ROW_BYTES: u64 = 128;
@@ -35,6 +43,8 @@ pub struct State {
     pub tables: Vec<(ObjectId, TableManifest)>,
     /// The version of the snapshot format that its manifests have.
     pub format: u32,
+    /// The engine's mark of it, where it was just read into the store, or is remembered ([`ReadTransaction::mark`]).
+    pub mark: Option<String>,
 }
 
 impl State {
@@ -113,21 +123,60 @@ pub fn read_state(
     transaction: &mut dyn ReadTransaction,
     store: &Store,
     mode: BatchMode,
-    reference: Option<&State>,
+    references: References<'_>,
     rules: Rules,
     progress: &dyn Progress,
 ) -> Result<(State, BatchStats), OpError> {
+    let References { rules: reference, known } = references;
     let batch = store.begin(mode)?;
+    let mark = if mode == BatchMode::Durable { transaction.mark()? } else { None };
     let schema = transaction.schema()?;
     let settings = transaction.settings()?;
     let schema_id = build::put_json(&batch, &schema, reference.map(|state| &state.schema_id))?;
     let shapes = transaction.shapes()?;
-    let tables = read_tables(transaction, store, &batch, &shapes, reference, rules, progress)?;
+    let known = known.map(|known| Known { state: known, schema: &schema });
+    let tables = read_tables(transaction, store, &batch, &shapes, reference, known, rules, progress)?;
     let stats = batch.finish()?;
-    Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION }, stats))
+    Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION, mark }, stats))
 }
 
-/// Reads the wanted tables only, with the reference's rules, and stores nothing.
+/// What a state is read with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct References<'a> {
+    /// Whose cut rules are used.
+    pub rules: Option<&'a State>,
+    /// An earlier state with a mark: what did not change since is not read again.
+    pub known: Option<&'a State>,
+}
+
+/// An earlier state, and what the database declares now.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    state: &'a State,
+    schema: &'a Schema,
+}
+
+impl<'a> Known<'a> {
+    /// Returns what is known of a table and still stands for it if no row was changed: it has the same columns, and what its values mean is
+    /// declared in the same way.
+    fn table(&self, shape: &TableShape, rule: CutRule) -> Option<(&'a str, &'a (ObjectId, TableManifest))> {
+        let mark = self.state.mark.as_deref()?;
+        let found = self.state.table(&shape.name).filter(|(_, manifest)| manifest.cut == rule && manifest.shape() == *shape)?;
+        let kinds = [ObjectKind::Table, ObjectKind::MaterializedView];
+        let twin = |schema: &'a Schema| kinds.iter().find_map(|kind| schema.object(*kind, &shape.name));
+        let (then, now) = (twin(&self.state.schema)?, twin(self.schema)?);
+        (then.is_same(now) && self.has_same_types()).then_some((mark, found))
+    }
+
+    fn has_same_types(&self) -> bool {
+        let is_type = |object: &&SchemaObject| matches!(object.kind, ObjectKind::Type | ObjectKind::Extension);
+        let types = |schema: &'a Schema| schema.objects.iter().filter(is_type);
+        types(self.schema).count() == types(&self.state.schema).count()
+            && types(self.schema).all(|object| self.state.schema.object(object.kind, &object.name).is_some_and(|then| then.is_same(object)))
+    }
+}
+
+/// Reads the wanted tables only, with the reference's rules, and stores nothing. They must be declared as the reference's are.
 ///
 /// # Errors
 /// As [`read_state`].
@@ -135,6 +184,7 @@ pub fn read_ids(
     transaction: &mut dyn ReadTransaction,
     store: &Store,
     reference: &State,
+    known: Option<&State>,
     wanted: &dyn Fn(&str) -> bool,
     progress: &dyn Progress,
 ) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
@@ -142,7 +192,8 @@ pub fn read_ids(
     let mut shapes = transaction.shapes()?;
     shapes.retain(|shape| wanted(&shape.name));
     let shapes: Vec<TableShape> = shapes.iter().map(|shape| as_kept(shape, reference)).collect();
-    let tables = read_tables(transaction, store, &batch, &shapes, Some(reference), Rules::Keep, progress)?;
+    let known = known.map(|known| Known { state: known, schema: &reference.schema });
+    let tables = read_tables(transaction, store, &batch, &shapes, Some(reference), known, Rules::Keep, progress)?;
     batch.finish()?;
     Ok(tables)
 }
@@ -163,6 +214,7 @@ fn read_tables(
     batch: &Batch<'_>,
     shapes: &[TableShape],
     reference: Option<&State>,
+    known: Option<Known<'_>>,
     policy: Rules,
     progress: &dyn Progress,
 ) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
@@ -178,10 +230,44 @@ fn read_tables(
         };
         plans.push((rule, earlier.map_or_else(Bases::default, |(id, manifest)| bases(store, *id, manifest, shape))));
     }
-    let known = reference.map_or(0, State::rows);
-    progress.begin("reading", (known > 0).then_some(known), Unit::Rows);
+    let rows = reference.map_or(0, State::rows);
+    progress.begin("reading", (rows > 0).then_some(rows), Unit::Rows);
     let collected: Collected = Mutex::new(shapes.iter().map(|_| Vec::new()).collect());
     let failed: Mutex<Option<StoreError>> = Mutex::new(None);
+    let recognised: Mutex<Vec<Option<(ObjectId, TableManifest)>>> = Mutex::new(vec![None; shapes.len()]);
+    let mut siblings = Vec::new();
+    while siblings.len() + 1 < shapes.len()
+        && let Some(sibling) = transaction.sibling()?
+    {
+        siblings.push(sibling);
+    }
+    // Large tables first, so that none is left for the end.
+    let mut order: Vec<usize> = (0..shapes.len()).collect();
+    let size = |at: usize| reference.and_then(|state| state.table(&shapes[at].name)).map_or(0, |(_, manifest)| manifest.bytes);
+    order.sort_by_key(|&at| std::cmp::Reverse(size(at)));
+    let next = AtomicUsize::new(0);
+    let read_some = |transaction: &mut dyn ReadTransaction, sender: crossbeam_channel::Sender<_>| -> Result<(), OpError> {
+        loop {
+            let Some(&table) = order.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
+            let (shape, (rule, bases)) = (&shapes[table], &plans[table]);
+            if let Some((mark, before)) = known.and_then(|known| known.table(shape, *rule))
+                && let Some(found) = recognise(transaction, store, batch, shape, mark, before)?
+            {
+                progress.advance(found.1.rows);
+                lock(&recognised)[table] = Some(found);
+                continue;
+            }
+            let mut sequence = 0;
+            transaction.read_table(shape, *rule, &mut |group| {
+                progress.advance(group.rows);
+                let job = Job { table, sequence, group, bases };
+                sequence += 1;
+                // Sending fails when every worker is gone, which only an error does.
+                if lock(&failed).is_some() || sender.send(job).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+        }
+    };
+    let read_some = &read_some;
     let read = std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(2, NonZero::get).clamp(1, THREADS_MAX);
         let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(threads * 2);
@@ -201,17 +287,16 @@ fn read_tables(
             });
         }
         drop(receiver);
-        for (table, (shape, (rule, bases))) in shapes.iter().zip(&plans).enumerate() {
-            let mut sequence = 0;
-            transaction.read_table(shape, *rule, &mut |group| {
-                progress.advance(group.rows);
-                let job = Job { table, sequence, group, bases };
-                sequence += 1;
-                // Sending fails when every worker is gone, which only an error does.
-                if lock(&failed).is_some() || sender.send(job).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-        }
-        Ok::<(), OpError>(())
+        let beside: Vec<_> = siblings
+            .into_iter()
+            .map(|mut sibling| {
+                let sender = sender.clone();
+                scope.spawn(move || read_some(&mut *sibling, sender))
+            })
+            .collect();
+        let own = read_some(transaction, sender);
+        let lost = || OpError::from(EngineError::Unsupported("a reader ended before its time".to_owned()));
+        beside.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).fold(own, Result::and)
     });
     progress.finish();
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -220,12 +305,43 @@ fn read_tables(
     read?;
     let mut tables = Vec::with_capacity(shapes.len());
     let collected = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for ((shape, (rule, bases)), mut groups) in shapes.iter().zip(&plans).zip(collected) {
+    let recognised = recognised.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (((shape, (rule, bases)), mut groups), recognised) in shapes.iter().zip(&plans).zip(collected).zip(recognised) {
+        if let Some(found) = recognised {
+            tables.push(found);
+            continue;
+        }
         groups.sort_unstable_by_key(|(sequence, _)| *sequence);
         let groups = groups.into_iter().map(|(_, stored)| stored).collect();
         tables.push(build::assemble(batch, shape, *rule, groups, bases)?);
     }
     Ok(tables)
+}
+
+/// Finds out what became of a table that is known from before, without reading it; none where it must be read.
+fn recognise(
+    transaction: &mut dyn ReadTransaction,
+    store: &Store,
+    batch: &Batch<'_>,
+    shape: &TableShape,
+    mark: &str,
+    before: &(ObjectId, TableManifest),
+) -> Result<Option<(ObjectId, TableManifest)>, OpError> {
+    let (id, manifest) = before;
+    let rows_max = (manifest.rows / SPLICED_SHARE).max(SPLICED_ROWS_MIN);
+    match transaction.changes(mark, shape, manifest.rows, rows_max)? {
+        Changes::Unknown => Ok(None),
+        Changes::Rows { new, gone: 0 } if new.is_empty() => Ok(Some((*id, manifest.clone()))),
+        Changes::Rows { new, gone } if new.iter().map(|group| group.rows).sum::<u64>() == gone => {
+            match splice::splice(batch, store, (*id, manifest), &new) {
+                Ok(spliced) => Ok(spliced),
+                // What cannot be read of an earlier state only costs time.
+                Err(SpliceError::Compare(_)) => Ok(None),
+                Err(SpliceError::Store(error)) => Err(error.into()),
+            }
+        }
+        Changes::Rows { .. } => Ok(None),
+    }
 }
 
 /// Returns a shape as a state of an earlier format keeps it, whose ids are to be compared with.
@@ -315,7 +431,9 @@ pub fn take_from(
     rules: Rules,
 ) -> Result<Taken, OpError> {
     let time = session.stamp();
-    let (state, stats) = read_state(transaction, session.store, BatchMode::Durable, reference, rules, session.progress)?;
+    let known = seen::marked(session)?;
+    let references = References { rules: reference, known: known.as_ref() };
+    let (state, stats) = read_state(transaction, session.store, BatchMode::Durable, references, rules, session.progress)?;
     let stamp = transaction.stamp()?;
     let taken = save_at(session, label, state, parent, stamp, time)?;
     Ok(Taken { stats, ..taken })
@@ -353,6 +471,9 @@ pub(super) fn save_at(
     };
     let json = serde_json::to_vec(&snapshot).expect("the format's types have string keys and no failing serializer");
     let id = session.store.put_snapshot(&json)?;
+    if let Some(mark) = &state.mark {
+        seen::remember_mark(session, id, mark);
+    }
     Ok(Taken { id, snapshot, state, stats: BatchStats::default(), stamp })
 }
 
@@ -419,5 +540,5 @@ pub fn load(store: &Store, snapshot: &Snapshot) -> Result<State, OpError> {
     };
     let tables = snapshot.tables.iter().map(table).collect::<Result<_, OpError>>()?;
     let schema = object(store, "schema", snapshot.schema)?;
-    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format })
+    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format, mark: None })
 }

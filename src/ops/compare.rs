@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::capture::{self, Rules, State};
+use super::capture::{self, References, Rules, State};
 use super::{OpError, Session, seen};
 use crate::engine::EngineError;
 use crate::schema::TableKind;
@@ -155,7 +155,9 @@ pub fn live(session: &Session<'_>, reference: Option<&State>, mode: BatchMode) -
     }
     let mut engine = (session.open)()?;
     let mut read = engine.begin_read()?;
-    Ok(capture::read_state(&mut *read, session.store, mode, reference, Rules::Keep, session.progress)?.0)
+    let known = seen::marked(session)?;
+    let references = References { rules: reference, known: known.as_ref() };
+    Ok(capture::read_state(&mut *read, session.store, mode, references, Rules::Keep, session.progress)?.0)
 }
 
 /// Tells whether the tables that two states share were cut by the same rules.

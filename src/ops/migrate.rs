@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::capture::{self, Label, Rules, State, Taken};
+use super::capture::{self, Label, References, Rules, State, Taken};
 use super::compare::Comparison;
 use super::guard::{self, GuardResult};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
@@ -390,7 +390,9 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
             None => {
                 let reference = head.as_ref().map(|(_, snapshot)| capture::load(session.store, snapshot)).transpose()?;
                 let (mode, rules) = (BatchMode::Durable, Rules::Adapt);
-                capture::read_state(&mut *read, session.store, mode, reference.as_ref(), rules, session.progress)
+                let known = seen::marked(session)?;
+                let references = References { rules: reference.as_ref(), known: known.as_ref() };
+                capture::read_state(&mut *read, session.store, mode, references, rules, session.progress)
             }
         };
         let found = beside.and_then(|thread| thread.join().ok()).and_then(Result::ok).filter(|_| (session.fingerprint)() == fingerprint);
@@ -440,7 +442,9 @@ pub(super) fn judge(
     let mut engine = (session.open)()?;
     let judged = {
         let mut read = engine.begin_read()?;
-        let (state, _) = capture::read_state(&mut *read, session.store, mode, Some(&pre.state), Rules::Keep, session.progress)?;
+        let known = seen::marked(session)?;
+        let references = References { rules: Some(&pre.state), known: known.as_ref() };
+        let (state, _) = capture::read_state(&mut *read, session.store, mode, references, Rules::Keep, session.progress)?;
         if state.is_same(&pre.state) {
             None
         } else {

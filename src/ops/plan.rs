@@ -35,7 +35,12 @@ pub struct Plan {
 impl Plan {
     /// Tells whether nothing must change.
     pub fn is_empty(&self) -> bool {
-        self.alter.is_empty() && self.drop.is_empty() && self.create.is_empty() && !self.schema_differs && self.tables.is_empty() && self.settings.is_empty()
+        self.alter.is_empty()
+            && self.drop.is_empty()
+            && self.create.is_empty()
+            && !self.schema_differs
+            && self.tables.is_empty()
+            && self.settings.is_empty()
     }
 }
 
@@ -98,9 +103,10 @@ pub fn plan(live: &State, target: &State) -> Plan {
     for (id, manifest) in &target.tables {
         let kind = target.schema.table(&manifest.name).map(|table| &table.kind);
         let is_internal = kind == Some(&TableKind::Internal);
-        let is_created = plan.create.iter().any(|object| {
-            matches!(object.kind, ObjectKind::Table | ObjectKind::MaterializedView) && object.name == manifest.name
-        });
+        let is_created = plan
+            .create
+            .iter()
+            .any(|object| matches!(object.kind, ObjectKind::Table | ObjectKind::MaterializedView) && object.name == manifest.name);
         let live_table = live.table(&manifest.name);
         let is_equal = live_table.is_some_and(|(live_id, _)| live_id == id);
         let action = if is_internal {
@@ -153,11 +159,7 @@ fn gone_or_new_table(live: &[SchemaObject], goes: &dyn Fn(&SchemaObject) -> bool
 }
 
 /// Finds the live objects that have to go: those that the target does not have, or has otherwise, and all that hangs on them.
-fn going<'a>(
-    objects: &'a [SchemaObject],
-    wanted: &Schema,
-    is_alterable: &dyn Fn(&SchemaObject) -> bool,
-) -> HashSet<(ObjectKind, &'a str)> {
+fn going<'a>(objects: &'a [SchemaObject], wanted: &Schema, is_alterable: &dyn Fn(&SchemaObject) -> bool) -> HashSet<(ObjectKind, &'a str)> {
     let is_kept = |object: &SchemaObject| wanted.objects.iter().any(|other| other.is_same(object));
     // An attribute is written over, and a default goes with its table or is changed with it.
     let is_own = |object: &&SchemaObject| !object.kind.is_attribute() && object.kind != ObjectKind::Default;
@@ -285,7 +287,7 @@ pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, Op
         .collect();
     let json = serde_json::to_vec(&schema).expect("a schema has string keys and no failing serializer");
     let schema_id = ObjectId::of(&json);
-    Ok(State { schema_id, schema, settings: live.settings.clone(), tables, format: live.format.min(target.format) })
+    Ok(State { schema_id, schema, settings: live.settings.clone(), tables, format: live.format.min(target.format), mark: None })
 }
 
 /// Puts indexes and triggers that stand before their table or view at the end: no database reads them in that order.

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::capture::{self, Label, Rules, State, Taken, exact_settings};
+use super::capture::{self, Label, References, Rules, State, Taken, exact_settings};
 use super::compare::{decode_cells, has_same_rules};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::plan::{Plan, RowAction, merge, plan};
@@ -123,7 +123,7 @@ fn apply_proven(
     transaction.finish_rows(&wanted.schema)?;
     let settled: HashSet<&str> =
         plan.tables.iter().filter(|table| table.action == RowAction::Settle).map(|table| table.name.as_str()).collect();
-    for (id, found) in capture::read_ids(transaction, store, wanted, &|name| settled.contains(name), session.progress)? {
+    for (id, found) in capture::read_ids(transaction, store, wanted, None, &|name| settled.contains(name), session.progress)? {
         if let Some((wanted_id, to)) = wanted.table(&found.name)
             && *wanted_id != id
         {
@@ -132,12 +132,12 @@ fn apply_proven(
         }
     }
     transaction.write_settings(&wanted.settings)?;
-    prove(transaction, plan, wanted, session)?;
+    prove(transaction, plan, live, wanted, session)?;
     Ok(written)
 }
 
 /// Reads back, inside the transaction, everything that the plan touched, and compares ids with the target's.
-fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, wanted: &State, session: &Session<'_>) -> Result<(), OpError> {
+fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, live: &State, wanted: &State, session: &Session<'_>) -> Result<(), OpError> {
     let not_proven = |what: String| Err(OpError::NotProven { what });
     let schema = transaction.schema()?;
     // The rest of a schema is what these objects mean to the engine of the day.
@@ -154,7 +154,7 @@ fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, wanted: &State, se
         return not_proven("the settings would differ".to_owned());
     }
     let touched: HashSet<&str> = plan.tables.iter().map(|table| table.name.as_str()).collect();
-    let found = capture::read_ids(transaction, session.store, wanted, &|name| touched.contains(name), session.progress)?;
+    let found = capture::read_ids(transaction, session.store, wanted, Some(live), &|name| touched.contains(name), session.progress)?;
     for name in touched {
         let expected = wanted.table(name).map(|(id, _)| *id);
         let actual = found.iter().find(|(_, manifest)| manifest.name == name).map(|(id, _)| *id);
@@ -448,6 +448,8 @@ fn finish(
     transaction.commit()?;
     // From here on the rollback has happened, whatever else fails.
     let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
+    // The mark is of the state before.
+    let wanted = State { mark: None, ..wanted };
     let saved = capture::save(session, label, wanted, Some(taken.id), taken.stamp);
     let after = saved
         .map_err(|error| session.progress.warn(&format!("the snapshot of the new state could not be written: {}", with_causes(&error))))
@@ -579,7 +581,8 @@ pub fn recreate(session: &Session<'_>, target: &State, like: Option<&FileLook>) 
 pub fn restore(session: &Session<'_>, engine: &mut dyn Engine, target: &State) -> Result<(Plan, Written), OpError> {
     let (empty, _) = {
         let mut read = engine.begin_read()?;
-        capture::read_state(&mut *read, session.store, BatchMode::IdsOnly, Some(target), Rules::Keep, session.progress)?
+        let references = References { rules: Some(target), known: None };
+        capture::read_state(&mut *read, session.store, BatchMode::IdsOnly, references, Rules::Keep, session.progress)?
     };
     let plan = plan(&empty, target);
     let obstacles = obstacles(engine, &plan, target)?;

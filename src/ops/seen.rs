@@ -23,15 +23,15 @@ pub struct Seen {
     pub findings: Option<Vec<Finding>>,
 }
 
-fn name(session: &Session<'_>) -> String {
+fn name(session: &Session<'_>, what: &str) -> String {
     let source = &session.source;
-    format!("seen-{}.json", ObjectId::of(format!("{} {}", source.engine, source.place).as_bytes()).short())
+    format!("{what}-{}.json", ObjectId::of(format!("{} {}", source.engine, source.place).as_bytes()).short())
 }
 
 /// Remembers what was seen. That it cannot be kept is no error.
 pub fn remember(session: &Session<'_>, seen: &Seen) {
     let json = serde_json::to_vec(seen).expect("plain data with string keys serialises");
-    session.store.write_cache(&name(session), &json);
+    session.store.write_cache(&name(session, "seen"), &json);
 }
 
 /// Recalls the state of a database that nobody wrote since; none where that cannot be told.
@@ -39,7 +39,7 @@ pub fn remember(session: &Session<'_>, seen: &Seen) {
 /// # Errors
 /// [`OpError::Store`] where the snapshot is there and damaged.
 pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
-    let Some(json) = session.store.read_cache(&name(session)) else { return Ok(None) };
+    let Some(json) = session.store.read_cache(&name(session, "seen")) else { return Ok(None) };
     let Ok(seen) = serde_json::from_slice::<Seen>(&json) else { return Ok(None) };
     if (session.fingerprint)().as_ref() != Some(&seen.fingerprint) {
         return Ok(None);
@@ -49,6 +49,44 @@ pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
     if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
         return Ok(None);
     }
-    let state = capture::load(session.store, &snapshot)?;
+    let mut state = capture::load(session.store, &snapshot)?;
+    // The same content has the same mark, whichever of the snapshots of it was read.
+    if let Some(marked) = read_mark(session)
+        && let Ok(other) = capture::read_snapshot(session.store, marked.snapshot)
+        && (other.schema, &other.tables, &other.settings) == (snapshot.schema, &snapshot.tables, &snapshot.settings)
+    {
+        state.mark = Some(marked.mark);
+    }
     Ok(Some((seen, state)))
+}
+
+/// An engine's mark of the state that a snapshot holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marked {
+    snapshot: ObjectId,
+    mark: String,
+}
+
+fn read_mark(session: &Session<'_>) -> Option<Marked> {
+    serde_json::from_slice(&session.store.read_cache(&name(session, "mark"))?).ok()
+}
+
+/// Remembers the engine's mark of what a snapshot holds, in place of an earlier one. That it cannot be kept is no error.
+pub(super) fn remember_mark(session: &Session<'_>, snapshot: ObjectId, mark: &str) {
+    let json = serde_json::to_vec(&Marked { snapshot, mark: mark.to_owned() }).expect("plain data with string keys serialises");
+    session.store.write_cache(&name(session, "mark"), &json);
+}
+
+/// Returns the state of the newest snapshot that the engine has a mark of; none where there is none, or it cannot be read.
+///
+/// # Errors
+/// [`OpError::Store`] where the snapshot is there and damaged.
+pub fn marked(session: &Session<'_>) -> Result<Option<State>, OpError> {
+    let Some(marked) = read_mark(session) else { return Ok(None) };
+    let Ok(snapshot) = capture::read_snapshot(session.store, marked.snapshot) else { return Ok(None) };
+    if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
+        return Ok(None);
+    }
+    let state = capture::load(session.store, &snapshot)?;
+    Ok(Some(State { mark: Some(marked.mark), ..state }))
 }

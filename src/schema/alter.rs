@@ -63,7 +63,8 @@ mod tests {
     fn a_table_is_changed_where_it_stands_only_where_that_is_sure() {
         let a: (&str, &str) = ("columns", r#"["a"]"#);
         let plain = [a, ("type a", "integer")];
-        let added = [("columns", r#"["a","b"]"#), ("type a", "integer"), ("type b", "text"), ("storage b", "x"), ("default b", "'x'::text")];
+        let added =
+            [("columns", r#"["a","b"]"#), ("type a", "integer"), ("type b", "text"), ("storage b", "x"), ("default b", "'x'::text")];
         check(&added, &plain, true);
         check(&plain, &added, false);
         check(&[a, ("type a", "bigint")], &plain, false);

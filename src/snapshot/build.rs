@@ -84,7 +84,10 @@ pub fn assemble(
         .columns
         .iter()
         .enumerate()
-        .map(|(at, column)| ManifestColumn { shape: column.clone(), digest: digest(at, &column.default, &groups) })
+        .map(|(at, column)| ManifestColumn {
+            shape: column.clone(),
+            digest: digest(at, &column.default, groups.iter().map(|stored| &stored.group)),
+        })
         .collect();
     let (depth, root) = tree(batch, rule, groups, bases)?;
     let manifest = TableManifest {
@@ -111,11 +114,12 @@ pub fn put_json<T: serde::Serialize>(batch: &Batch<'_>, value: &T, base: Option<
     batch.put(&json, base)
 }
 
-fn digest(column: usize, default: &str, groups: &[StoredGroup]) -> ObjectId {
+/// Computes a column's digest over its groups, in table order.
+pub(super) fn digest<'a>(column: usize, default: &str, groups: impl Iterator<Item = &'a Group>) -> ObjectId {
     let mut hasher = IdHasher::default();
     let mut has_empty = false;
-    for stored in groups {
-        match stored.group.chunk(column) {
+    for group in groups {
+        match group.chunk(column) {
             Some(id) => {
                 hasher.update(&[1]);
                 hasher.update(&id.0);
@@ -123,7 +127,7 @@ fn digest(column: usize, default: &str, groups: &[StoredGroup]) -> ObjectId {
             None => {
                 has_empty = true;
                 hasher.update(&[0]);
-                hasher.update(&stored.group.rows.to_le_bytes());
+                hasher.update(&group.rows.to_le_bytes());
             }
         }
     }

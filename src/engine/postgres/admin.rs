@@ -114,11 +114,7 @@ fn key(name: &str) -> i64 {
 pub fn hold(options: &Options, name: &str) -> Result<Hold, EngineError> {
     let link = beside(options)?;
     let had = link.cell(&format!("SELECT pg_catalog.pg_try_advisory_lock({})", key(name)), "holding a scratch database")?;
-    if had.as_deref() == Some("t") {
-        Ok(Hold { _link: link })
-    } else {
-        Err(EngineError::Locked { who: String::new(), waited_ms: 0 })
-    }
+    if had.as_deref() == Some("t") { Ok(Hold { _link: link }) } else { Err(EngineError::Locked { who: String::new(), waited_ms: 0 }) }
 }
 
 /// Tells whether somebody says that a scratch database is in use.

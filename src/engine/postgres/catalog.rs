@@ -79,6 +79,8 @@ pub struct Relation {
     pub key: Vec<(usize, String)>,
     /// Whether a materialized view holds rows.
     pub is_populated: bool,
+    /// Whether its rows are kept by another method than the server's usual one.
+    pub is_foreign_heap: bool,
 }
 
 impl Relation {
@@ -166,7 +168,8 @@ fn letter(row: &TextRow, at: usize) -> Option<char> {
 /// # Errors
 /// The server's.
 pub fn read(link: &Link, version: u32, default_schema: &str) -> Result<Catalog, EngineError> {
-    let mut reader = Reader { link, version, default_schema, catalog: Catalog::default(), primary: HashMap::new(), foreign: HashMap::new() };
+    let mut reader =
+        Reader { link, version, default_schema, catalog: Catalog::default(), primary: HashMap::new(), foreign: HashMap::new() };
     reader.members()?;
     reader.namespaces()?;
     reader.extensions()?;
@@ -308,10 +311,13 @@ impl Reader<'_> {
                 columns: Vec::new(),
                 key: Vec::new(),
                 is_populated: row.get(5) == Some("t"),
+                is_foreign_heap: row.get(12) != Some("heap"),
             };
             self.catalog.relations.insert(oid, relation);
             let mut facts = Facts::new();
-            for (at, name) in [(7, "options"), (13, "tablespace"), (14, "of type"), (15, "toast options"), (16, "server"), (17, "foreign options")] {
+            for (at, name) in
+                [(7, "options"), (13, "tablespace"), (14, "of type"), (15, "toast options"), (16, "server"), (17, "foreign options")]
+            {
                 if let Some(value) = row.get(at).filter(|value| !value.is_empty()) {
                     fact(&mut facts, name, value);
                 }
@@ -414,12 +420,22 @@ impl Reader<'_> {
             }
             if let Some(default) = &attribute.default {
                 let word = if attribute.generated.is_some() { "generated" } else { "default" };
-                facts.push((format!("{word} {name}"), format!("{}{default}", attribute.generated.map(|c| format!("{c} ")).unwrap_or_default())));
+                facts.push((
+                    format!("{word} {name}"),
+                    format!("{}{default}", attribute.generated.map(|c| format!("{c} ")).unwrap_or_default()),
+                ));
             }
             if let Some(identity) = attribute.identity {
                 facts.push((format!("identity {name}"), identity.to_string()));
             }
-            let others = [(9, "collation"), (10, "storage"), (11, "compression"), (12, "statistics"), (13, "column options"), (14, "foreign column options")];
+            let others = [
+                (9, "collation"),
+                (10, "storage"),
+                (11, "compression"),
+                (12, "statistics"),
+                (13, "column options"),
+                (14, "foreign column options"),
+            ];
             for (at, word) in others {
                 if let Some(value) = row.get(at).filter(|value| !value.is_empty() && !(at == 12 && *value == "-1")) {
                     facts.push((format!("{word} {name}"), value.to_owned()));
@@ -462,7 +478,9 @@ impl Reader<'_> {
         let mut keys: HashMap<u32, (u8, usize, Vec<(usize, String)>)> = HashMap::new();
         for row in &rows {
             let (oid, table): (u32, u32) = (number(row, 0), number(row, 1));
-            let (Some(index), Some(relation)) = (self.relation(oid).cloned(), self.catalog.relations.get(&table).cloned()) else { continue };
+            let (Some(index), Some(relation)) = (self.relation(oid).cloned(), self.catalog.relations.get(&table).cloned()) else {
+                continue;
+            };
             let is = |at: usize| row.get(at) == Some("t");
             let mut facts = Facts::new();
             for (at, name) in [(4, "clustered"), (5, "replica identity")] {
@@ -955,7 +973,10 @@ impl Reader<'_> {
                 let (word, identity) = (text(row, 1), text(row, 2));
                 let statement = match word.as_str() {
                     "user mapping" => format!("DROP USER MAPPING IF EXISTS FOR {}", identity.replacen(" on server ", " SERVER ", 1)),
-                    "transform" => format!("DROP TRANSFORM IF EXISTS {}", identity.replacen("for ", "FOR ", 1).replacen(" on language ", " LANGUAGE ", 1)),
+                    "transform" => format!(
+                        "DROP TRANSFORM IF EXISTS {}",
+                        identity.replacen("for ", "FOR ", 1).replacen(" on language ", " LANGUAGE ", 1)
+                    ),
                     "foreign-data wrapper" => format!("DROP FOREIGN DATA WRAPPER IF EXISTS {identity}"),
                     word => format!("DROP {} IF EXISTS {identity}", word.to_uppercase()),
                 };
@@ -1003,7 +1024,9 @@ impl Reader<'_> {
             let own = row.get(2).is_none().then(|| format!("{begin} REVOKE ALL ON {word} FROM {}", quoted(&role)));
             let sql: Vec<String> = first.into_iter().chain(own).chain(grants).collect();
             let back = match (row.get(2).is_none(), everyone) {
-                (true, "PUBLIC") => vec![format!("{begin} GRANT ALL ON {word} TO {}", quoted(&role)), format!("{begin} GRANT ALL ON {word} TO PUBLIC")],
+                (true, "PUBLIC") => {
+                    vec![format!("{begin} GRANT ALL ON {word} TO {}", quoted(&role)), format!("{begin} GRANT ALL ON {word} TO PUBLIC")]
+                }
                 (true, _) => vec![format!("{begin} GRANT ALL ON {word} TO {}", quoted(&role))],
                 _ => Vec::new(),
             };
@@ -1015,7 +1038,8 @@ impl Reader<'_> {
 
     /// Returns the objects by address that say what is owned, commented and granted.
     fn named(&self, address: Address) -> Option<&Known> {
-        let address = self.catalog.part_of.get(&address).filter(|part| part.0 == PG_CLASS && address.0 == PG_TYPE).copied().unwrap_or(address);
+        let address =
+            self.catalog.part_of.get(&address).filter(|part| part.0 == PG_CLASS && address.0 == PG_TYPE).copied().unwrap_or(address);
         self.catalog.places.get(&address).and_then(|&at| self.catalog.objects.get(at))
     }
 
@@ -1051,10 +1075,10 @@ impl Reader<'_> {
 
     fn privileges(&mut self) -> Result<(), EngineError> {
         let rows = self.rows(&format!(
-            "SELECT o.class, o.oid::int8, o.sub, i.type, i.identity, (SELECT pg_catalog.string_agg(x.line, E'\\n' ORDER BY x.line) FROM ( \
+            "SELECT o.class, o.oid::int8, o.sub, i.type, i.identity, (SELECT pg_catalog.string_agg(x.line, E'\\n' ORDER BY x.place) FROM ( \
                SELECT pg_catalog.concat_ws(' ', CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(g.rolname) END, \
-                 pg_catalog.string_agg(a.privilege_type, ',' ORDER BY a.privilege_type), CASE WHEN a.is_grantable THEN 'GRANTABLE' ELSE 'PLAIN' END) AS line \
-               FROM pg_catalog.aclexplode(o.acl) a LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee GROUP BY a.grantee, g.rolname, a.is_grantable) x), \
+                 pg_catalog.string_agg(a.privilege_type, ',' ORDER BY a.privilege_type), CASE WHEN a.is_grantable THEN 'GRANTABLE' ELSE 'PLAIN' END) AS line, pg_catalog.min(a.place) AS place \
+               FROM pg_catalog.aclexplode(o.acl) WITH ORDINALITY AS a(grantor, grantee, privilege_type, is_grantable, place) LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee GROUP BY a.grantee, g.rolname, a.is_grantable) x), \
                CASE WHEN o.sub = 0 THEN (SELECT pg_catalog.string_agg(x.line, E'\\n' ORDER BY x.line) FROM ( \
                SELECT pg_catalog.concat_ws(' ', CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(g.rolname) END, \
                  pg_catalog.string_agg(a.privilege_type, ',' ORDER BY a.privilege_type), CASE WHEN a.is_grantable THEN 'GRANTABLE' ELSE 'PLAIN' END) AS line \
@@ -1073,7 +1097,11 @@ impl Reader<'_> {
         ))?;
         for row in &rows {
             let address: Address = (number(row, 0), number(row, 1));
-            let granted = text(row, 5);
+            // Who was granted something first stands first, and pg_dump writes them so; what is granted does not depend on it.
+            let in_order = text(row, 5);
+            let mut lines: Vec<&str> = in_order.lines().collect();
+            lines.sort_unstable();
+            let granted = lines.join("\n");
             let default = text(row, 6);
             if granted == default {
                 continue;
@@ -1106,11 +1134,12 @@ impl Reader<'_> {
             };
             let grantee = |line: &str| line.rsplitn(3, ' ').nth(2).unwrap_or_default().to_owned();
             let all: Vec<String> = granted.lines().chain(default.lines()).map(grantee).collect();
-            let all: std::collections::BTreeSet<String> = all.into_iter().chain(["PUBLIC".to_owned(), owner]).filter(|role| !role.is_empty()).collect();
+            let all: std::collections::BTreeSet<String> =
+                all.into_iter().chain(["PUBLIC".to_owned(), owner]).filter(|role| !role.is_empty()).collect();
             let revoke: Vec<String> = all.iter().map(|role| format!("REVOKE ALL{list} ON {word} {identity} FROM {role}")).collect();
             let script = |grants: Vec<String>| revoke.iter().cloned().chain(grants).collect::<Vec<_>>().join(";\n");
             let facts = Facts::from([("granted".to_owned(), granted.clone())]);
-            let (sql, drop) = (script(grants(&granted)), script(grants(&default)));
+            let (sql, drop) = (script(grants(&in_order)), script(grants(&default)));
             self.push(address, ObjectKind::Privileges, name, table, facts, Some(sql), drop);
         }
         Ok(())
@@ -1132,15 +1161,19 @@ impl Reader<'_> {
                 continue;
             }
             let word = match word.as_str() {
-                "table column" | "view column" | "materialized view column" | "foreign table column" | "composite type column" => "COLUMN".to_owned(),
+                "table column" | "view column" | "materialized view column" | "foreign table column" | "composite type column" => {
+                    "COLUMN".to_owned()
+                }
                 "table constraint" | "domain constraint" => "CONSTRAINT".to_owned(),
                 "statistics object" => "STATISTICS".to_owned(),
                 "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
                 word => word.to_uppercase(),
             };
-            let identity_sql = if text(row, 3) == "domain constraint" { identity.replacen(" on ", " ON DOMAIN ", 1) } else { identity.clone() };
+            let identity_sql =
+                if text(row, 3) == "domain constraint" { identity.replacen(" on ", " ON DOMAIN ", 1) } else { identity.clone() };
             let shown = self.identity(&identity);
-            let table = self.relation(address.1).filter(|_| address.0 == PG_CLASS).map(|relation| relation.shown.clone()).unwrap_or_default();
+            let table =
+                self.relation(address.1).filter(|_| address.0 == PG_CLASS).map(|relation| relation.shown.clone()).unwrap_or_default();
             let comment = text(row, 5);
             let sql = format!("COMMENT ON {word} {identity_sql} IS {}", literal(&comment));
             let drop = format!("COMMENT ON {word} {identity_sql} IS NULL");

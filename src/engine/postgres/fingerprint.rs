@@ -24,15 +24,7 @@ fn read(options: &Options) -> Result<Option<String>, EngineError> {
     if first != next {
         return Ok(None);
     }
-    // Who may not see when the checkpointer was started cannot tell a crash from quiet.
-    let life = link.cell(
-        "SELECT pg_catalog.concat_ws(' ', (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-           (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), pg_catalog.pg_postmaster_start_time(), \
-           (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) || ' ' || \
-           (SELECT backend_start::text FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer')",
-        DOING,
-    )?;
-    let Some(life) = life else { return Ok(None) };
+    let Some(life) = life(&link)? else { return Ok(None) };
     let sequences = link.rows(
         "SELECT pg_catalog.format('SELECT %L, last_value, is_called FROM %I.%I', c.oid, n.nspname, c.relname) FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY c.oid",
@@ -47,4 +39,19 @@ fn read(options: &Options) -> Result<Option<String>, EngineError> {
     }
     let states = xxhash_rust::xxh3::xxh3_128(states.as_bytes());
     Ok(Some(format!("postgres {life} {next} {states:032x}")))
+}
+
+/// Names the life of the server and the database: as long as it stays the same, no number of a transaction is given twice. After a crash numbers of
+/// transactions that were lost are given again, and the server's counters begin anew.
+///
+/// # Errors
+/// The server's.
+pub(super) fn life(link: &Link) -> Result<Option<String>, EngineError> {
+    link.cell(
+        "SELECT pg_catalog.concat_ws(' ', (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+           (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), pg_catalog.pg_postmaster_start_time(), \
+           (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())) || ' ' || \
+           (SELECT stats_reset::text FROM pg_catalog.pg_stat_bgwriter)",
+        "looking at the server's life",
+    )
 }

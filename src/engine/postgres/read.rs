@@ -3,9 +3,10 @@
 //! A table is read by one `COPY` of a query in the order of its key, so that the server takes the key's index where that is cheaper than sorting.
 //! A table without a key is read in the order of its rows' text, which is the same whatever the order in which they are stored.
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::hash::Hasher as _;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -13,14 +14,17 @@ use super::catalog::{self, Catalog, Relation};
 use super::link::Link;
 use super::name::{literal, quoted};
 use super::value::{Codec, constant_default, fields};
-use super::{Options, dump, schema};
-use crate::engine::{Answer, EngineError, Finding, ReadTransaction};
+use super::{Options, changes, dump, schema};
+use crate::engine::{Answer, Changes, EngineError, Finding, ReadTransaction};
 use crate::rows::{ColumnShape, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{Schema, Settings};
 use crate::value::Value;
 
 /// From how many pages on (8 KiB each, as the server remembers them) a table's foreign keys are believed and not checked.
 const CHECKED_PAGES_MAX: u64 = 16_384;
+
+/// From how many pages on a database is read by more than one session.
+const SIBLING_PAGES_MIN: f64 = 2_000.0;
 
 /// The most findings of a check.
 const FINDINGS_MAX: usize = 100;
@@ -35,21 +39,45 @@ pub(super) struct State<'e> {
     pub version: u32,
     /// The snapshot that other sessions can share; none in a transaction that writes.
     pub snapshot: Option<String>,
-    catalog: RefCell<Option<Catalog>>,
+    /// How many more sessions may read beside this one.
+    readers_left: usize,
+    catalog: RefCell<Option<Arc<Catalog>>>,
 }
 
 impl<'e> State<'e> {
     pub fn new(link: &'e Link, options: &'e Options, version: u32, snapshot: Option<String>) -> Self {
-        Self { link, options, version, snapshot, catalog: RefCell::new(None) }
+        let readers_left = options.readers.saturating_sub(1);
+        Self { link, options, version, snapshot, readers_left, catalog: RefCell::new(None) }
     }
 
     /// Returns the catalogue, read once.
-    pub fn catalog(&self) -> Result<Ref<'_, Catalog>, EngineError> {
-        if self.catalog.borrow().is_none() {
-            let read = catalog::read(self.link, self.version, &self.options.connection.schema)?;
-            *self.catalog.borrow_mut() = Some(read);
+    pub fn catalog(&self) -> Result<Arc<Catalog>, EngineError> {
+        if let Some(known) = self.catalog.borrow().as_ref() {
+            return Ok(Arc::clone(known));
         }
-        Ref::filter_map(self.catalog.borrow(), Option::as_ref).map_err(|_| EngineError::Unsupported("the catalogue is gone".to_owned()))
+        let read = Arc::new(catalog::read(self.link, self.version, &self.options.connection.schema)?);
+        *self.catalog.borrow_mut() = Some(Arc::clone(&read));
+        Ok(read)
+    }
+
+    /// Begins to read beside this one, in a session of its own that sees the same snapshot; none for a small database.
+    pub fn sibling(&mut self) -> Result<Option<Sibling>, EngineError> {
+        let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.readers_left > 0) else { return Ok(None) };
+        self.readers_left -= 1;
+        let pages = self.link.cell(
+            "SELECT pg_catalog.sum(pg_catalog.pg_relation_size(oid)) / 8192 FROM pg_catalog.pg_class WHERE relkind IN ('r','m') AND oid >= 16384",
+            "looking at the sizes of tables",
+        )?;
+        let pages: f64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+        if pages < SIBLING_PAGES_MIN {
+            self.readers_left = 0;
+            return Ok(None);
+        }
+        let link = Link::open(self.options)?;
+        link.run("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "beginning a transaction")?;
+        link.run(&format!("SET TRANSACTION SNAPSHOT {}", literal(snapshot)), "sharing a snapshot")?;
+        let catalog = self.catalog()?;
+        Ok(Some(Sibling { link, options: self.options.clone(), version: self.version, catalog }))
     }
 
     /// Forgets the catalogue, since it was changed.
@@ -67,7 +95,8 @@ impl<'e> State<'e> {
     }
 
     pub fn settings(&self) -> Result<Settings, EngineError> {
-        catalog::settings(self.link, self.version, &*self.catalog()?)
+        let catalog = self.catalog()?;
+        catalog::settings(self.link, self.version, &catalog)
     }
 
     pub fn shapes(&self) -> Result<Vec<TableShape>, EngineError> {
@@ -85,6 +114,11 @@ impl<'e> State<'e> {
 
     /// Returns the question for a table's rows in its own order, and how each column is read.
     fn question(&self, shape: &TableShape) -> Result<(String, Vec<Codec>), EngineError> {
+        self.question_where(shape, "")
+    }
+
+    /// As [`State::question`], for the rows of `t` of which a condition is true; an empty one is true of all.
+    pub fn question_where(&self, shape: &TableShape, condition: &str) -> Result<(String, Vec<Codec>), EngineError> {
         if shape.name == LARGE_OBJECTS {
             let sql = "SELECT m.oid::int8, pg_catalog.lo_get(m.oid), r.rolname, m.lomacl::text FROM pg_catalog.pg_largeobject_metadata m \
                        LEFT JOIN pg_catalog.pg_roles r ON r.oid = m.lomowner ORDER BY m.oid";
@@ -100,7 +134,8 @@ impl<'e> State<'e> {
         let list: Vec<String> = columns.iter().map(|attribute| format!("t.{}", quoted(&attribute.name))).collect();
         let key: Vec<String> = shape.identity.iter().filter_map(|&at| list.get(at).cloned()).collect();
         let order = if key.is_empty() { "(t.*)::text COLLATE \"C\"".to_owned() } else { key.join(", ") };
-        let sql = format!("SELECT {} FROM ONLY {} t ORDER BY {order}", list.join(", "), relation.sql());
+        let condition = if condition.is_empty() { String::new() } else { format!(" WHERE {condition}") };
+        let sql = format!("SELECT {} FROM ONLY {} t{condition} ORDER BY {order}", list.join(", "), relation.sql());
         Ok((sql, columns.iter().map(|attribute| Codec::of(&attribute.base)).collect()))
     }
 
@@ -158,7 +193,8 @@ impl<'e> State<'e> {
                     .iter()
                     .zip(&key.parent_columns)
                     .map(|(column, other)| {
-                        let is_known = |relation: &Relation, name: &str| relation.columns.iter().any(|a| a.name == name && !a.base.is_empty());
+                        let is_known =
+                            |relation: &Relation, name: &str| relation.columns.iter().any(|a| a.name == name && !a.base.is_empty());
                         // The operators of other types than the server's own may be anywhere.
                         let cast = if is_known(child, column) && is_known(parent, other) { "" } else { "::text" };
                         format!("p.{}{cast} = c.{}{cast}", quoted(other), quoted(column))
@@ -216,7 +252,8 @@ impl<'e> State<'e> {
             };
             let is_cut = rows.len() > rows_max;
             let rows = rows.iter().take(rows_max);
-            let cells = |row: &super::link::TextRow| described.columns.iter().enumerate().map(|(at, (_, kind))| value(row.get(at), kind)).collect();
+            let cells =
+                |row: &super::link::TextRow| described.columns.iter().enumerate().map(|(at, (_, kind))| value(row.get(at), kind)).collect();
             let columns = described.columns.iter().map(|(name, _)| name.clone()).collect();
             Ok(Answer { columns, rows: rows.map(cells).collect(), is_cut })
         })();
@@ -373,5 +410,76 @@ impl ReadTransaction for Reading<'_> {
 
     fn stamp(&mut self) -> Result<u64, EngineError> {
         self.state.stamp()
+    }
+
+    fn sibling(&mut self) -> Result<Option<Box<dyn ReadTransaction + Send>>, EngineError> {
+        Ok(self.state.sibling()?.map(|sibling| Box::new(sibling) as Box<dyn ReadTransaction + Send>))
+    }
+
+    fn mark(&mut self) -> Result<Option<String>, EngineError> {
+        changes::mark(&self.state)
+    }
+
+    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
+        changes::changes(&self.state, mark, shape, rows_then, rows_max)
+    }
+}
+
+/// A session that sees the snapshot of another one.
+pub(super) struct Sibling {
+    link: Link,
+    options: Options,
+    version: u32,
+    catalog: Arc<Catalog>,
+}
+
+impl Sibling {
+    fn state(&self) -> State<'_> {
+        let state = State::new(&self.link, &self.options, self.version, None);
+        *state.catalog.borrow_mut() = Some(Arc::clone(&self.catalog));
+        state
+    }
+}
+
+impl ReadTransaction for Sibling {
+    fn schema(&mut self) -> Result<Schema, EngineError> {
+        self.state().schema()
+    }
+
+    fn settings(&mut self) -> Result<Settings, EngineError> {
+        self.state().settings()
+    }
+
+    fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError> {
+        self.state().shapes()
+    }
+
+    fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError> {
+        self.state().row_bytes(shape)
+    }
+
+    fn read_table(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.state().read_table(shape, rule, sink)
+    }
+
+    fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
+        self.state().findings()
+    }
+
+    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
+        self.state().query(sql, rows_max)
+    }
+
+    fn stamp(&mut self) -> Result<u64, EngineError> {
+        self.state().stamp()
+    }
+
+    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
+        changes::changes(&self.state(), mark, shape, rows_then, rows_max)
     }
 }

@@ -171,7 +171,13 @@ pub fn text_of(value: &Value) -> Option<Vec<u8>> {
         Value::Boolean(false) => b"f".to_vec(),
         Value::Integer(integer) => integer.to_string().into_bytes(),
         Value::Real(real) if real.is_nan() => b"NaN".to_vec(),
-        Value::Real(real) if real.is_infinite() => if *real > 0.0 { b"Infinity".to_vec() } else { b"-Infinity".to_vec() },
+        Value::Real(real) if real.is_infinite() => {
+            if *real > 0.0 {
+                b"Infinity".to_vec()
+            } else {
+                b"-Infinity".to_vec()
+            }
+        }
         Value::Real(real) => {
             let mut out = Vec::new();
             crate::value::encode_real(&mut out, *real);
@@ -216,14 +222,14 @@ pub fn constant_default(base: &str, default: Option<&str>) -> String {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rows::{ColumnShape, CutRule, GroupBuilder, TableShape};
 
     fn cell(codec: Codec, field: &str) -> Result<String, String> {
-        let column = ColumnShape { name: "a".into(), declared_type: String::new(), default: "null".into(), hidden: false, generated: false };
+        let column =
+            ColumnShape { name: "a".into(), declared_type: String::new(), default: "null".into(), hidden: false, generated: false };
         let shape = TableShape { name: "t".into(), columns: vec![column], identity: vec![], locator: vec![] };
         let mut builder = GroupBuilder::new(&shape, CutRule { rows_target: 10 });
         codec.read(field.as_bytes(), &mut Vec::new(), &mut builder.columns()[0])?;

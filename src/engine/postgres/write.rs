@@ -19,11 +19,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::catalog::{Catalog, Relation};
+use super::catalog::Relation;
 use super::name::{literal, quoted};
 use super::read::{LARGE_OBJECTS, State};
-use super::{dump, value};
-use crate::engine::{Answer, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
+use super::{changes, dump, value};
+use crate::engine::{Answer, Changes, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
@@ -72,7 +72,11 @@ impl<'e> Writing<'e> {
             let catalog = self.state.catalog()?;
             let mut tables: Vec<&Relation> = catalog.relations.values().filter(|relation| matches!(relation.kind, 'r' | 'p')).collect();
             tables.sort_by_key(|relation| relation.oid);
-            tables.iter().filter(|r| !catalog.members.contains(&(super::catalog::PG_CLASS, r.oid))).map(|r| format!("ONLY {}", r.sql())).collect()
+            tables
+                .iter()
+                .filter(|r| !catalog.members.contains(&(super::catalog::PG_CLASS, r.oid)))
+                .map(|r| format!("ONLY {}", r.sql()))
+                .collect()
         };
         for some in tables.chunks(100) {
             self.run(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", some.join(", ")), "locking the tables")?;
@@ -135,7 +139,11 @@ impl<'e> Writing<'e> {
             }
             if !self.is_replica {
                 for key in catalog.objects.iter().filter(|object| object.kind == ObjectKind::ForeignKey) {
-                    let refers = catalog.tables.iter().find(|t| t.name == key.table).is_some_and(|t| t.foreign_keys.iter().any(|k| k.parent == table));
+                    let refers = catalog
+                        .tables
+                        .iter()
+                        .find(|t| t.name == key.table)
+                        .is_some_and(|t| t.foreign_keys.iter().any(|k| k.parent == table));
                     if key.table == table || refers {
                         statements.push(key.drop.clone());
                     }
@@ -262,7 +270,10 @@ impl<'e> Writing<'e> {
                 self.may(&format!("ALTER LARGE OBJECT {} OWNER TO {}", oid.trim_matches('\''), quoted(&owner)))?;
             }
             if let Some(privileges) = text(3) {
-                let sql = format!("UPDATE pg_catalog.pg_largeobject_metadata SET lomacl = {}::aclitem[] WHERE oid = {oid}::oid", literal(&privileges));
+                let sql = format!(
+                    "UPDATE pg_catalog.pg_largeobject_metadata SET lomacl = {}::aclitem[] WHERE oid = {oid}::oid",
+                    literal(&privileges)
+                );
                 self.may(&sql)?;
             }
             count += 1;
@@ -344,7 +355,8 @@ impl PatchTarget for Writing<'_> {
             for (live, target) in changes.iter().filter(|(live, _)| live.kind == ObjectKind::Table) {
                 let Some(relation) = catalog.relation(&live.name) else { continue };
                 let sql = relation.sql();
-                let gone: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).filter(|c| !target.facts.contains_key(&format!("type {c}"))).collect();
+                let gone: Vec<String> =
+                    relation.columns.iter().map(|c| c.name.clone()).filter(|c| !target.facts.contains_key(&format!("type {c}"))).collect();
                 for (part, value) in &live.facts {
                     if target.facts.get(part) == Some(value) {
                         continue;
@@ -420,7 +432,9 @@ impl PatchTarget for Writing<'_> {
         let written: Vec<(usize, String, String)> = columns
             .iter()
             .enumerate()
-            .filter_map(|(at, &column)| shape.columns.get(column).filter(|column| !column.generated).map(|c| (at, c.name.clone(), c.declared_type.clone())))
+            .filter_map(|(at, &column)| {
+                shape.columns.get(column).filter(|column| !column.generated).map(|c| (at, c.name.clone(), c.declared_type.clone()))
+            })
             .collect();
         let values: Vec<(usize, String)> = written.iter().map(|(at, _, sql_type)| (locator.len() + at, sql_type.clone())).collect();
         let (from, on) = joined(&locator, &values);
@@ -503,7 +517,8 @@ impl PatchTarget for Writing<'_> {
                 match catalog.object(object.kind, &object.name) {
                     Some(known) if object.facts.is_empty() || known.facts == object.facts => Step::Nothing,
                     Some(known) if matches!(object.kind, ObjectKind::Table | ObjectKind::Sequence) => {
-                        let relation = catalog.relations.values().find(|relation| (super::catalog::PG_CLASS, relation.oid) == known.address);
+                        let relation =
+                            catalog.relations.values().find(|relation| (super::catalog::PG_CLASS, relation.oid) == known.address);
                         relation.map_or(Step::Nothing, |relation| Step::Reconcile(known.facts.clone(), relation.sql()))
                     }
                     // A function that stays is replaced; what else differs here was said to go, and is gone.
@@ -599,8 +614,14 @@ fn setting_of(name: &str, database: &str) -> Option<(String, String)> {
 
 /// Writes a variable's value. Lists of names are kept as the server has them, already quoted.
 fn setting_value(variable: &str, value: &str) -> String {
-    const LISTS: [&str; 6] =
-        ["search_path", "DateStyle", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries", "shared_preload_libraries"];
+    const LISTS: [&str; 6] = [
+        "search_path",
+        "DateStyle",
+        "temp_tablespaces",
+        "session_preload_libraries",
+        "local_preload_libraries",
+        "shared_preload_libraries",
+    ];
     if LISTS.iter().any(|list| list.eq_ignore_ascii_case(variable)) && !value.is_empty() { value.to_owned() } else { literal(value) }
 }
 
@@ -639,15 +660,21 @@ impl Writing<'_> {
         let with_owners = self.state.options.with_owners;
         let mut statements = Vec::new();
         {
-            let catalog: &Catalog = &*self.state.catalog()?;
+            let catalog = self.state.catalog()?;
             for object in target.objects.iter().filter(|object| object.kind.is_attribute() && is_meant(object.kind)) {
                 let is_wanted = with_owners || !roles_of(object);
-                let same = catalog.object(object.kind, &object.name).is_some_and(|known| known.facts == object.facts);
+                let known = catalog.object(object.kind, &object.name);
+                let same = known.is_some_and(|known| known.facts == object.facts);
                 if let Some(sql) = object.sql.clone().filter(|_| is_wanted && !same) {
+                    // What others were granted since goes first.
+                    if let Some(known) = known.filter(|known| known.kind == ObjectKind::Privileges) {
+                        statements.push((object.kind, object.name.clone(), known.drop.clone()));
+                    }
                     statements.push((object.kind, object.name.clone(), sql));
                 }
             }
-            for known in catalog.objects.iter().filter(|known| known.kind.is_attribute() && is_meant(known.kind) && !known.drop.is_empty()) {
+            for known in catalog.objects.iter().filter(|known| known.kind.is_attribute() && is_meant(known.kind) && !known.drop.is_empty())
+            {
                 let is_wanted = with_owners || known.kind == ObjectKind::Comment;
                 if is_wanted && target.object(known.kind, &known.name).is_none() {
                     statements.push((known.kind, known.name.clone(), known.drop.clone()));
@@ -730,6 +757,14 @@ impl ReadTransaction for Writing<'_> {
 
     fn stamp(&mut self) -> Result<u64, EngineError> {
         self.state.stamp()
+    }
+
+    fn mark(&mut self) -> Result<Option<String>, EngineError> {
+        changes::mark(&self.state)
+    }
+
+    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
+        changes::changes(&self.state, mark, shape, rows_then, rows_max)
     }
 }
 

@@ -204,7 +204,12 @@ mod tests {
             user: "me".into(),
             password: None,
             database: "app".into(),
-            tls: Tls { mode: TlsMode::Prefer, root_certificate: None, client: None, channel_binding: crate::source::libpq::ChannelBinding::Prefer },
+            tls: Tls {
+                mode: TlsMode::Prefer,
+                root_certificate: None,
+                client: None,
+                channel_binding: crate::source::libpq::ChannelBinding::Prefer,
+            },
             options: None,
             connect_timeout: None,
             needs_writable: false,

@@ -1,0 +1,118 @@
+//! What became of a table since a mark, without reading its rows: PostgreSQL says of every row which transaction wrote it (`xmin`).
+//!
+//! A mark is what a snapshot of the server says: the number that the next transaction was to have, and those that were running. A row is *new* if its
+//! transaction has a later number or was running then. Rows are never changed in place: an update writes a new one and leaves the old one to nobody. So
+//! of the rows that are seen now those that are not new were seen then, as they are, and how many of those of then are gone follows from two counts.
+//! If none is new and none is gone, the table is what it was.
+//!
+//! *Must*, for this to be a proof: the table is the same one, with the same columns (by their numbers: one that was dropped and added again is another);
+//! no type, and nothing else that values are written with, was changed (whoever asks compares the schemas); the server's numbers were not given twice,
+//! so it was not restarted, restored or crashed since; and the mark is not so old that numbers of 32 bits have come round. A row whose number looks
+//! new and is not, because it is two thousand million transactions old, only makes a row read again.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Relation;
+use super::fingerprint::life;
+use super::read::{LARGE_OBJECTS, State, read_rows};
+use crate::engine::{Changes, EngineError};
+use crate::rows::{CutRule, TableShape};
+
+/// How many transactions a mark may be old: numbers of rows have 32 bits, of which half are later and half are earlier.
+const AGE_MAX: u64 = 1 << 30;
+
+const DOING: &str = "looking for changed rows";
+
+/// What is kept of a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    /// The server's life, see `fingerprint.rs`.
+    life: String,
+    /// The number of the next transaction.
+    next: u64,
+    /// The numbers of those that ran.
+    running: Vec<u64>,
+    /// What each table is to the server.
+    tables: BTreeMap<String, String>,
+}
+
+/// Says what a table is to the server: its id, and the numbers of its columns.
+fn identity(relation: &Relation) -> String {
+    let numbers: Vec<String> = relation.columns.iter().map(|column| column.number.to_string()).collect();
+    format!("{}:{}", relation.oid, numbers.join(","))
+}
+
+fn numbers(state: &State<'_>) -> Result<Option<(u64, Vec<u64>)>, EngineError> {
+    let words = state.link.cell("SELECT pg_catalog.pg_current_snapshot()::text", DOING)?.unwrap_or_default();
+    let mut parts = words.split(':').skip(1);
+    let next = parts.next().and_then(|next| next.parse().ok());
+    let running = parts.next().unwrap_or_default().split(',').filter_map(|number| number.parse().ok()).collect();
+    Ok(next.map(|next| (next, running)))
+}
+
+/// Marks the state that a transaction sees; none where the server's life cannot be told.
+pub(super) fn mark(state: &State<'_>) -> Result<Option<String>, EngineError> {
+    let (Some(life), Some((next, running))) = (life(state.link)?, numbers(state)?) else { return Ok(None) };
+    let catalog = state.catalog()?;
+    let relations = catalog.relations.values().filter(|relation| relation.has_rows());
+    let tables = relations.map(|relation| (relation.shown.clone(), identity(relation))).collect();
+    Ok(serde_json::to_string(&Mark { life, next, running, tables }).ok())
+}
+
+/// Finds what became of a table since a mark.
+pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
+    let Ok(mark) = serde_json::from_str::<Mark>(mark) else { return Ok(Changes::Unknown) };
+    if shape.name == LARGE_OBJECTS {
+        return Ok(Changes::Unknown);
+    }
+    let catalog = state.catalog()?;
+    let Some(relation) = catalog.relation(&shape.name) else { return Ok(Changes::Unknown) };
+    // The text of a value of such a type is the name of something, which may have another name now.
+    let is_name = |base: &str| base.starts_with("reg") || base.is_empty() && relation.columns.iter().any(|c| c.sql_type.starts_with("reg"));
+    let is_ours = mark.tables.get(&shape.name) == Some(&identity(relation)) && !relation.columns.iter().any(|column| is_name(&column.base));
+    let Some((next, _)) = numbers(state)? else { return Ok(Changes::Unknown) };
+    if !is_ours
+        || relation.is_foreign_heap
+        || next < mark.next
+        || next - mark.next > AGE_MAX
+        || life(state.link)?.as_ref() != Some(&mark.life)
+    {
+        return Ok(Changes::Unknown);
+    }
+    let low = |number: u64| number & u64::from(u32::MAX);
+    // Numbers below 3 are no transactions'; the server compares them as older than any.
+    let since = low(mark.next).max(3);
+    let mut is_new = format!("pg_catalog.age(t.xmin) <= pg_catalog.age('{since}'::xid)");
+    for running in &mark.running {
+        is_new.push_str(&format!(" OR t.xmin = '{}'::xid", low(*running)));
+    }
+    let table = relation.sql();
+    let counted = state.link.rows(
+        &format!(
+            "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {is_new}), \
+               pg_catalog.array_agg(t.ctid) FILTER (WHERE {is_new}) FROM ONLY {table} t"
+        ),
+        &format!("counting the changed rows of table `{}`", shape.name),
+    )?;
+    let Some(row) = counted.first() else { return Ok(Changes::Unknown) };
+    let number = |at: usize| row.get(at).and_then(|cell| cell.parse::<u64>().ok()).unwrap_or(0);
+    let (rows, new) = (number(0), number(1));
+    let Some(gone) = (rows_then + new).checked_sub(rows) else { return Ok(Changes::Unknown) };
+    if new == 0 {
+        return Ok(Changes::Rows { new: Vec::new(), gone });
+    }
+    if new > rows_max {
+        return Ok(Changes::Unknown);
+    }
+    let places = row.get(2).unwrap_or("{}");
+    let (question, codecs) = state.question_where(shape, &format!("t.ctid = ANY({}::tid[])", super::name::literal(places)))?;
+    let mut groups = Vec::new();
+    read_rows(state.link, &question, shape, &codecs, CutRule { rows_target: rows_max.max(1) }, &mut |group| {
+        groups.push(group);
+        ControlFlow::Continue(())
+    })?;
+    Ok(Changes::Rows { new: groups, gone })
+}
