@@ -7,7 +7,8 @@
 //! ## Code map
 //! - [`id`], [`value`], [`rows`], [`schema`]: the plain words that everything rests on: object ids, one cell, a row group
 //!   in memory and the rule that cuts it, the neutral schema and its comparison. Pure.
-//! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it.
+//! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it: [`engine::sqlite`],
+//!   [`engine::postgres`] (a cargo feature).
 //! - [`store`]: objects, packs, snapshot files, tags, operation log, lock, fsck. Knows bytes, never SQL.
 //! - [`snapshot`]: the format above the store: manifests, trees of row groups, building and comparing them.
 //! - [`check`]: rules about migrations that have not run yet, one a file, asked of the live data. Pure.
@@ -21,6 +22,7 @@
 //!
 //! ## Invariants, as absences
 //! - The store imports no engine, schema or snapshot; an engine imports neither the store nor another engine.
+//! - A server's database is read in one transaction and changed in one transaction; nothing is left in it, not even on a crash.
 //! - Render and check do no I/O. The library prints nothing, and reads neither the time of day nor the environment.
 //! - No file is renamed or synced outside [`durable`]; nothing in the store is changed once written, but for the
 //!   operation log, which only grows.

@@ -12,7 +12,7 @@ use crate::engine::{Changes, EngineError, ReadTransaction};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
 use crate::rows::{CutRule, RowGroup, TableShape};
-use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
+use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings, TableKind};
 use crate::snapshot::build::{self, Bases, StoredGroup};
 use crate::snapshot::manifest::{FORMAT_VERSION, Node, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
 use crate::snapshot::splice::{self, SpliceError};
@@ -134,6 +134,11 @@ pub fn read_state(
     let settings = transaction.settings()?;
     let schema_id = build::put_json(&batch, &schema, reference.map(|state| &state.schema_id))?;
     let shapes = transaction.shapes()?;
+    if mode == BatchMode::Durable {
+        for table in schema.tables.iter().filter(|table| table.kind == TableKind::Foreign) {
+            progress.warn(&format!("the rows of foreign table `{}` live elsewhere and are no part of the snapshot", table.name));
+        }
+    }
     let known = known.map(|known| Known { state: known, schema: &schema });
     let tables = read_tables(transaction, store, &batch, &shapes, reference, known, rules, progress)?;
     let stats = batch.finish()?;

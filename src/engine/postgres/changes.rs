@@ -17,12 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Relation;
 use super::fingerprint::life;
+use super::name::literal;
 use super::read::{LARGE_OBJECTS, State, read_rows};
 use crate::engine::{Changes, EngineError};
 use crate::rows::{CutRule, TableShape};
 
 /// How many transactions a mark may be old: numbers of rows have 32 bits, of which half are later and half are earlier.
 const AGE_MAX: u64 = 1 << 30;
+
+/// How many rows may have been written, by the server's own count, for their places to be listed.
+const LISTED_MAX: u64 = 1_000_000;
 
 const DOING: &str = "looking for changed rows";
 
@@ -90,11 +94,16 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
         is_new.push_str(&format!(" OR t.xmin = '{}'::xid", low(*running)));
     }
     let table = relation.sql();
+    // Where the new rows stand is asked for at once, so that they need not be looked for again; not where they may be so many that the server would
+    // have to keep a long list. Its own counts are only a hint.
+    let written = state.link.cell(
+        &format!("SELECT n_mod_since_analyze FROM pg_catalog.pg_stat_all_tables WHERE relid = {}", relation.oid),
+        DOING,
+    )?;
+    let is_little = written.and_then(|cell| cell.parse::<u64>().ok()).is_some_and(|written| written <= LISTED_MAX);
+    let places = if is_little { format!("pg_catalog.array_agg(t.ctid) FILTER (WHERE {is_new})") } else { "NULL".to_owned() };
     let counted = state.link.rows(
-        &format!(
-            "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {is_new}), \
-               pg_catalog.array_agg(t.ctid) FILTER (WHERE {is_new}) FROM ONLY {table} t"
-        ),
+        &format!("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {is_new}), {places} FROM ONLY {table} t"),
         &format!("counting the changed rows of table `{}`", shape.name),
     )?;
     let Some(row) = counted.first() else { return Ok(Changes::Unknown) };
@@ -107,8 +116,11 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
     if new > rows_max {
         return Ok(Changes::Unknown);
     }
-    let places = row.get(2).unwrap_or("{}");
-    let (question, codecs) = state.question_where(shape, &format!("t.ctid = ANY({}::tid[])", super::name::literal(places)))?;
+    let condition = match row.get(2) {
+        Some(places) => format!("t.ctid = ANY({}::tid[])", literal(places)),
+        None => is_new,
+    };
+    let (question, codecs) = state.question_where(shape, &condition)?;
     let mut groups = Vec::new();
     read_rows(state.link, &question, shape, &codecs, CutRule { rows_target: rows_max.max(1) }, &mut |group| {
         groups.push(group);
