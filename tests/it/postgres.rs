@@ -109,6 +109,13 @@ impl Project {
 /// A session that stays until it is dropped.
 struct Held(Child);
 
+impl Held {
+    /// Runs these statements, and ends the session.
+    fn ends(mut self, sql: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{sql}").unwrap();
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
@@ -799,4 +806,55 @@ fn databases_of_other_encodings_come_back() {
         project.sql(&format!("SET client_encoding = 'UTF8'; CREATE TABLE t(id integer PRIMARY KEY, v text); COMMENT ON TABLE t IS '{text}'; INSERT INTO t VALUES(1, '{text}')"));
         project.comes_back_from(&[("rows", "UPDATE t SET v = 'x'"), ("a table", "DROP TABLE t")]);
     }
+}
+
+#[test]
+fn what_is_taken_over_from_an_earlier_snapshot_is_what_reading_would_find() {
+    let Some(project) = Project::with(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');
+         CREATE TABLE t(a bigint, b integer, m mood DEFAULT 'ok', v text DEFAULT 'none', n numeric, PRIMARY KEY (a, b));
+         INSERT INTO t SELECT i / 3, i % 3, 'ok', md5(i::text), i / 7.0 FROM generate_series(1, 30000) AS i;
+         CREATE TABLE words(w text PRIMARY KEY, n integer); INSERT INTO words SELECT md5(i::text), i FROM generate_series(1, 9000) AS i;
+         CREATE TABLE bare(v text); INSERT INTO bare SELECT 'x' || i FROM generate_series(1, 100) AS i;
+         CREATE TABLE long(id integer PRIMARY KEY, v text); INSERT INTO long SELECT i, repeat('x', 70000) FROM generate_series(1, 5) AS i",
+    ) else {
+        return;
+    };
+    let check = |name: &str| {
+        project.dbelay(&["snapshot", "-q"]).exits(0);
+        std::fs::remove_dir_all(project.sandbox.path(".dbelay/cache")).unwrap();
+        let run = project.dbelay(&["status"]).exits(0);
+        assert!(run.stdout.contains("the database is equal to it"), "{name}: {}", run.stdout);
+    };
+    for (name, sql) in [
+        ("values", "UPDATE t SET v = 'new', n = NULL WHERE a % 1000 = 7; UPDATE words SET n = -n WHERE n < 20"),
+        ("to the default", "UPDATE t SET v = DEFAULT, m = 'sad' WHERE a = 5000; UPDATE t SET v = DEFAULT WHERE a BETWEEN 1 AND 500"),
+        ("there and back", "UPDATE t SET m = 'sad' WHERE a = 9; UPDATE t SET m = 'ok' WHERE a = 9"),
+        ("keys", "UPDATE t SET b = 99 WHERE a = 77 AND b = 1; UPDATE words SET w = 'zz' || w WHERE n = 500"),
+        ("rows that come and go", "DELETE FROM t WHERE a = 100; INSERT INTO t SELECT 100000 + i, 0 FROM generate_series(1, 3) AS i"),
+        ("one goes, another comes", "DELETE FROM words WHERE n = 600; INSERT INTO words VALUES('m', 600)"),
+        ("a row put back", "DELETE FROM t WHERE a = 200 AND b = 1; INSERT INTO t VALUES(200, 1, 'ok', md5('601'), 1)"),
+        ("no key", "UPDATE bare SET v = 'y' WHERE v = 'x7'"),
+        ("large values", "UPDATE long SET v = v || 'y' WHERE id = 2; UPDATE long SET v = 'short' WHERE id = 3"),
+        ("a name of a value", "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'"),
+        ("the same column again", "ALTER TABLE t DROP COLUMN v; ALTER TABLE t ADD COLUMN v text DEFAULT 'again'"),
+        (
+            "the same table again",
+            "CREATE TABLE other AS TABLE words; DROP TABLE words; ALTER TABLE other RENAME TO words; ALTER TABLE words ADD PRIMARY KEY (w)",
+        ),
+        ("rewritten", "VACUUM FULL t"),
+        ("clustered", "CLUSTER t USING t_pkey; UPDATE t SET n = 1 WHERE a = 1"),
+        ("emptied", "TRUNCATE words"),
+    ] {
+        project.dbelay(&["snapshot", "-q"]).exits(0);
+        project.sql(sql);
+        check(name);
+    }
+    // What is under way when a snapshot is taken, in parts of its own, is seen when it is done.
+    let held =
+        project.held("BEGIN; SAVEPOINT s; UPDATE t SET n = 5 WHERE a = 50; RELEASE s; SAVEPOINT s; UPDATE t SET n = 6 WHERE a = 60;");
+    project.sql("UPDATE t SET n = 7 WHERE a = 70");
+    project.dbelay(&["snapshot", "-q"]).exits(0);
+    held.ends("COMMIT;");
+    check("subtransactions");
 }

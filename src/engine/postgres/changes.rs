@@ -1,7 +1,8 @@
 //! What became of a table since a mark, without reading its rows: PostgreSQL says of every row which transaction wrote it (`xmin`).
 //!
-//! A mark is what a snapshot of the server says: the number that the next transaction was to have, and those that were running. A row is *new* if its
-//! transaction has a later number or was running then. Rows are never changed in place: an update writes a new one and leaves the old one to nobody. So
+//! A mark is the lowest number of a transaction that had not ended when a snapshot was taken: of the oldest that ran, or of the next one. A row is
+//! *new* if its transaction has that number or a later one; it may have been seen then all the same. (Those that ran are not looked at one by one: the
+//! server does not name their subtransactions, which write under numbers of their own, later than that of the transaction.) Rows are never changed in place: an update writes a new one and leaves the old one to nobody. So
 //! of the rows that are seen now those that are not new were seen then, as they are, and how many of those of then are gone follows from two counts.
 //! If none is new and none is gone, the table is what it was.
 //!
@@ -35,10 +36,8 @@ const DOING: &str = "looking for changed rows";
 struct Mark {
     /// The server's life, see `fingerprint.rs`.
     life: String,
-    /// The number of the next transaction.
-    next: u64,
-    /// The numbers of those that ran.
-    running: Vec<u64>,
+    /// The lowest number of a transaction that had not ended.
+    first: u64,
     /// What each table is to the server.
     tables: BTreeMap<String, String>,
 }
@@ -49,21 +48,20 @@ fn identity(relation: &Relation) -> String {
     format!("{}:{}", relation.oid, numbers.join(","))
 }
 
-fn numbers(state: &State<'_>) -> Result<Option<(u64, Vec<u64>)>, EngineError> {
+/// Returns the lowest number of a transaction that has not ended, and the next one's.
+fn numbers(state: &State<'_>) -> Result<Option<(u64, u64)>, EngineError> {
     let words = state.link.cell("SELECT pg_catalog.pg_current_snapshot()::text", DOING)?.unwrap_or_default();
-    let mut parts = words.split(':').skip(1);
-    let next = parts.next().and_then(|next| next.parse().ok());
-    let running = parts.next().unwrap_or_default().split(',').filter_map(|number| number.parse().ok()).collect();
-    Ok(next.map(|next| (next, running)))
+    let mut parts = words.split(':').map(|number| number.parse().ok());
+    Ok(parts.next().flatten().zip(parts.next().flatten()))
 }
 
 /// Marks the state that a transaction sees; none where the server's life cannot be told.
 pub(super) fn mark(state: &State<'_>) -> Result<Option<String>, EngineError> {
-    let (Some(life), Some((next, running))) = (life(state.link)?, numbers(state)?) else { return Ok(None) };
+    let (Some(life), Some((first, _))) = (life(state.link)?, numbers(state)?) else { return Ok(None) };
     let catalog = state.catalog()?;
     let relations = catalog.relations.values().filter(|relation| relation.has_rows());
     let tables = relations.map(|relation| (relation.shown.clone(), identity(relation))).collect();
-    Ok(serde_json::to_string(&Mark { life, next, running, tables }).ok())
+    Ok(serde_json::to_string(&Mark { life, first, tables }).ok())
 }
 
 /// Finds what became of a table since a mark.
@@ -77,29 +75,23 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
     // The text of a value of such a type is the name of something, which may have another name now.
     let is_name = |base: &str| base.starts_with("reg") || base.is_empty() && relation.columns.iter().any(|c| c.sql_type.starts_with("reg"));
     let is_ours = mark.tables.get(&shape.name) == Some(&identity(relation)) && !relation.columns.iter().any(|column| is_name(&column.base));
-    let Some((next, _)) = numbers(state)? else { return Ok(Changes::Unknown) };
+    let Some((_, next)) = numbers(state)? else { return Ok(Changes::Unknown) };
     if !is_ours
         || relation.is_foreign_heap
-        || next < mark.next
-        || next - mark.next > AGE_MAX
+        || next < mark.first
+        || next - mark.first > AGE_MAX
         || life(state.link)?.as_ref() != Some(&mark.life)
     {
         return Ok(Changes::Unknown);
     }
-    let low = |number: u64| number & u64::from(u32::MAX);
     // Numbers below 3 are no transactions'; the server compares them as older than any.
-    let since = low(mark.next).max(3);
-    let mut is_new = format!("pg_catalog.age(t.xmin) <= pg_catalog.age('{since}'::xid)");
-    for running in &mark.running {
-        is_new.push_str(&format!(" OR t.xmin = '{}'::xid", low(*running)));
-    }
+    let since = (mark.first & u64::from(u32::MAX)).max(3);
+    let is_new = format!("pg_catalog.age(t.xmin) <= pg_catalog.age('{since}'::xid)");
     let table = relation.sql();
     // Where the new rows stand is asked for at once, so that they need not be looked for again; not where they may be so many that the server would
     // have to keep a long list. Its own counts are only a hint.
-    let written = state.link.cell(
-        &format!("SELECT n_mod_since_analyze FROM pg_catalog.pg_stat_all_tables WHERE relid = {}", relation.oid),
-        DOING,
-    )?;
+    let written =
+        state.link.cell(&format!("SELECT n_mod_since_analyze FROM pg_catalog.pg_stat_all_tables WHERE relid = {}", relation.oid), DOING)?;
     let is_little = written.and_then(|cell| cell.parse::<u64>().ok()).is_some_and(|written| written <= LISTED_MAX);
     let places = if is_little { format!("pg_catalog.array_agg(t.ctid) FILTER (WHERE {is_new})") } else { "NULL".to_owned() };
     let counted = state.link.rows(
