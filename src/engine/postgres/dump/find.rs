@@ -39,13 +39,20 @@ struct Candidate {
 pub fn find(folders: &[PathBuf], server_version_num: u32) -> Result<PathBuf, EngineError> {
     let usual = USUAL_PLACES.iter().flat_map(|place| expand(place));
     let mut seen = BTreeSet::new();
-    let mut candidates = Vec::new();
-    for folder in folders.iter().cloned().chain(usual) {
+    let paths = folders.iter().cloned().chain(usual).filter_map(|folder| {
         let path = folder.join(format!("pg_dump{}", std::env::consts::EXE_SUFFIX));
         // A relative folder of PATH would run what happens to lie where one is.
-        if folder.is_absolute() && path.is_file() && seen.insert(path.clone()) {
-            candidates.extend(ask(path));
+        (folder.is_absolute() && path.is_file() && seen.insert(path.clone())).then_some(path)
+    });
+    let (scripts, programs): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| is_script(path));
+    let mut candidates = Vec::new();
+    for (path, is_script) in programs.into_iter().map(|path| (path, false)).chain(scripts.into_iter().map(|path| (path, true))) {
+        let Some(candidate) = ask(path, is_script) else { continue };
+        // None is better, so the others need not be asked, of which a script takes its time.
+        if candidate.major == server_version_num / 10_000 {
+            return Ok(candidate.path);
         }
+        candidates.push(candidate);
     }
     choose(&candidates, server_version_num)
         .map(Path::to_owned)
@@ -70,12 +77,15 @@ fn lacking(candidates: &[Candidate], server_version_num: u32) -> String {
 }
 
 /// Asks a program for its version; none where it has no answer.
-fn ask(path: PathBuf) -> Option<Candidate> {
+fn ask(path: PathBuf, is_script: bool) -> Option<Candidate> {
     let output = Command::new(&path).arg("--version").env_remove("PGCLUSTER").stdin(Stdio::null()).output().ok()?;
     let (version, major) = parse_version(std::str::from_utf8(&output.stdout).ok()?)?;
-    let mut start = [0; 2];
-    let is_script = fs_err::File::open(&path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!";
     Some(Candidate { version: version.to_owned(), major, path, is_script })
+}
+
+fn is_script(path: &Path) -> bool {
+    let mut start = [0; 2];
+    fs_err::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
 }
 
 /// Reads `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`: the version and its major number.
