@@ -8,6 +8,7 @@ use dbelay::ops::OpError;
 use dbelay::ops::compare;
 use dbelay::render::{self, csv};
 use dbelay::rows::TableShape;
+use dbelay::schema::Schema;
 use dbelay::snapshot::changes::Row;
 use dbelay::snapshot::manifest::TableManifest;
 use dbelay::snapshot::select::Target;
@@ -73,7 +74,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let (Some(snapshot), Some(table)) = (&args.snapshot, &args.table) else {
         return Err(CliError::usage("name a snapshot and a table"));
     };
-    let sql = if format == Format::Sql { Some(sql_writer(&project.source()?.engine)?) } else { None };
+    let sql = if format == Format::Sql { Some(sql_writer(&project.source()?)?) } else { None };
     let state = match project.select(snapshot)? {
         Target::Snapshot(id) => project.load(id)?.1,
         Target::Live => project.with(|session| Ok(compare::live(session, None, BatchMode::Scratch)?))?,
@@ -91,7 +92,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     let shape = manifest.shape();
     let out = if format == Format::Json { cx.output.document() } else { cx.output.paged() };
-    let mut writer = Writer { format, sql, shape: &shape, out, rows: 0 };
+    let mut writer = Writer { format, sql, schema: &state.schema, shape: &shape, out, rows: 0 };
     writer.begin()?;
     match chosen {
         Some(row) => writer.row(&project, &row)?,
@@ -147,6 +148,7 @@ struct Writer<'a> {
     format: Format,
     /// For the form that is SQL.
     sql: Option<SqlWriter>,
+    schema: &'a Schema,
     shape: &'a TableShape,
     out: Out,
     rows: u64,
@@ -186,7 +188,7 @@ impl Writer<'_> {
             Format::Sql => {
                 let cells = compare::decode_cells(&project.store, row.iter())?;
                 if let Some(sql) = &self.sql {
-                    writeln!(self.out, "{}", sql.insert(self.shape, &cells))?;
+                    writeln!(self.out, "{}", sql.insert(self.schema, self.shape, &cells))?;
                 }
             }
         }

@@ -196,8 +196,13 @@ impl Database {
 
 /// As [`Database::name`], for the database that a snapshot is of.
 pub fn name_in<'n>(source: &SourceName, written: &'n str, is_known: impl FnOnce(&str) -> bool) -> &'n str {
-    let schema = (source.engine != "sqlite").then(|| source.place.split_once("?schema=").map_or(DEFAULT_SCHEMA, |(_, schema)| schema));
+    let schema = (source.engine != "sqlite").then(|| default_schema(source));
     bare(schema, written, is_known)
+}
+
+/// Returns the schema of a server's database whose tables are named without it.
+pub fn default_schema(source: &SourceName) -> &str {
+    source.place.split_once("?schema=").map_or(DEFAULT_SCHEMA, |(_, schema)| schema)
 }
 
 fn bare<'n>(schema: Option<&str>, written: &'n str, is_known: impl FnOnce(&str) -> bool) -> &'n str {

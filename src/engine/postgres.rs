@@ -5,7 +5,7 @@
 //! - `read.rs` reads one committed state: a transaction REPEATABLE READ, whose snapshot other sessions and `pg_dump` share. `value.rs` turns the
 //!   server's text into cells and back.
 //! - `fingerprint.rs` tells that nobody wrote a database, `changes.rs` which rows of a table were written, both without reading it.
-//! - `write.rs` changes a database in one transaction.
+//! - `write.rs` changes a database in one transaction, `script.rs` writes the same as SQL text. `statement.rs` has what both say.
 //! - `admin.rs` makes, copies and drops databases.
 
 pub mod admin;
@@ -18,6 +18,8 @@ mod link;
 mod name;
 mod read;
 mod schema;
+pub mod script;
+mod statement;
 mod tls;
 mod value;
 mod write;

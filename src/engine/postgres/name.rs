@@ -34,9 +34,79 @@ pub fn shown_identity(default_schema: &str, identity: &str) -> String {
     identity.strip_prefix(&prefix).unwrap_or(identity).to_owned()
 }
 
+/// Writes a name as it is shown as SQL again, with its schema.
+pub fn sql_of_shown(default_schema: &str, shown: &str) -> String {
+    match parts_of(shown) {
+        (Some(schema), name) => qualified(&schema, &name),
+        (None, name) => qualified(default_schema, &name),
+    }
+}
+
+/// Takes a name as it is shown, or as the server writes it, apart: the schema, where one stands before it, and the name.
+pub fn parts_of(shown: &str) -> (Option<String>, String) {
+    let (first, rest) = first_part(shown, |c| c != '.');
+    match rest.strip_prefix('.') {
+        Some(name) => (Some(first), first_part(name, |_| true).0),
+        None => (None, first + rest),
+    }
+}
+
+/// Takes the first part of a name off, without its quotes; a part without them ends where a letter is not its own.
+fn first_part(name: &str, is_own: impl Fn(char) -> bool) -> (String, &str) {
+    let Some(inner) = name.strip_prefix('"') else {
+        let end = name.find(|c| !is_own(c)).unwrap_or(name.len());
+        let (first, rest) = name.split_at(end);
+        return (first.to_owned(), rest);
+    };
+    let mut part = String::new();
+    let mut rest = inner;
+    while let Some((before, after)) = rest.split_once('"') {
+        part.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                part.push('"');
+                rest = more;
+            }
+            None => return (part, after),
+        }
+    }
+    part.push_str(rest);
+    (part, "")
+}
+
+/// Puts the default schema before an identity that [`shown_identity`] took it off.
+pub fn sql_of_identity(default_schema: &str, identity: &str) -> String {
+    let (_, rest) = first_part(identity, |c| c.is_alphanumeric() || c == '_' || c == '$');
+    if rest.starts_with('.') { identity.to_owned() } else { format!("{}.{identity}", quoted(default_schema)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_shown_become_sql_again() {
+        for (schema, name) in [
+            ("public", "users"),
+            ("audit", "users"),
+            ("public", "a.b"),
+            ("A", "My Table"),
+            ("a.\"b", "\"x\".y"),
+            ("public", ""),
+            ("x", "ü"),
+        ] {
+            assert_eq!(sql_of_shown("public", &shown("public", schema, name)), qualified(schema, name));
+        }
+        for (shown, expected) in [
+            ("f(integer)", "\"public\".f(integer)"),
+            ("audit.f(audit.mood)", "audit.f(audit.mood)"),
+            ("\"My F\"(audit.mood)", "\"public\".\"My F\"(audit.mood)"),
+            ("\"A \"\" B\".f()", "\"A \"\" B\".f()"),
+            ("===(text,text)", "\"public\".===(text,text)"),
+        ] {
+            assert_eq!(sql_of_identity("public", shown), expected);
+        }
+    }
 
     #[test]
     fn names_are_shown_without_the_default_schema() {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::catalog::Relation;
 use super::name::{literal, quoted};
 use super::read::{LARGE_OBJECTS, State};
-use super::{changes, dump, value};
+use super::{changes, statement, value};
 use crate::engine::{Answer, Changes, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
@@ -188,16 +188,7 @@ impl<'e> Writing<'e> {
 
     /// Runs the statements that make an object.
     fn make(&mut self, object: &SchemaObject) -> Result<(), EngineError> {
-        let Some(sql) = &object.sql else { return Ok(()) };
-        let mut sql = dump::fixed_point(sql);
-        if object.kind == ObjectKind::Function {
-            for word in ["FUNCTION", "PROCEDURE", "AGGREGATE"] {
-                if let Some(rest) = sql.strip_prefix(&format!("CREATE {word} ")) {
-                    sql = format!("CREATE OR REPLACE {word} {rest}");
-                    break;
-                }
-            }
-        }
+        let Some(sql) = statement::making(object) else { return Ok(()) };
         self.run(&sql, &format!("making {} `{}`", object.kind.word(), object.name))?;
         self.made.insert((object.kind, object.name.clone()));
         Ok(())
@@ -284,30 +275,7 @@ impl<'e> Writing<'e> {
     /// Brings an object that stays to what the target says of it, as far as that needs no new one: defaults, NOT NULL, checks, and the
     /// parameters of a sequence.
     fn reconcile(&mut self, found: &BTreeMap<String, String>, relation_sql: &str, target: &SchemaObject) -> Result<(), EngineError> {
-        let mut statements = Vec::new();
-        if target.kind == ObjectKind::Sequence {
-            let differs = target.facts.iter().any(|(name, value)| found.get(name) != Some(value));
-            if differs {
-                statements.push(sequence_statement(relation_sql, target));
-            }
-        } else {
-            for (part, value) in target.facts.iter().filter(|(part, value)| found.get(*part) != Some(value)) {
-                if let Some((word, name)) = part.split_once(' ') {
-                    let column = quoted(name);
-                    match word {
-                        "default" => statements.push(format!("ALTER TABLE ONLY {relation_sql} ALTER COLUMN {column} SET DEFAULT {value}")),
-                        "check" => {
-                            statements.push(format!("ALTER TABLE {relation_sql} ADD CONSTRAINT {column} {}", dump::fixed_point(value)));
-                        }
-                        "not" => {
-                            let column = quoted(name.strip_prefix("null ").unwrap_or(name));
-                            statements.push(format!("ALTER TABLE {relation_sql} ALTER COLUMN {column} SET NOT NULL"));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
+        let statements = statement::additions(relation_sql, found, target);
         let any = !statements.is_empty();
         for statement in statements {
             self.run(&statement, &format!("changing {} `{}`", target.kind.word(), target.name))?;
@@ -318,20 +286,6 @@ impl<'e> Writing<'e> {
         }
         Ok(())
     }
-}
-
-fn sequence_statement(sequence: &str, target: &SchemaObject) -> String {
-    let fact = |name: &str| target.facts.get(name).map(String::as_str).unwrap_or_default();
-    let cycle = if fact("cycle") == "t" { "CYCLE" } else { "NO CYCLE" };
-    format!(
-        "ALTER SEQUENCE {sequence} AS {} INCREMENT BY {} MINVALUE {} MAXVALUE {} START WITH {} CACHE {} {cycle}",
-        fact("type"),
-        fact("increment"),
-        fact("minimum"),
-        fact("maximum"),
-        fact("start"),
-        fact("cache")
-    )
 }
 
 /// Returns the role that a statement gives something to, where it is one about roles.
@@ -354,32 +308,7 @@ impl PatchTarget for Writing<'_> {
             let catalog = self.state.catalog()?;
             for (live, target) in changes.iter().filter(|(live, _)| live.kind == ObjectKind::Table) {
                 let Some(relation) = catalog.relation(&live.name) else { continue };
-                let sql = relation.sql();
-                let gone: Vec<String> =
-                    relation.columns.iter().map(|c| c.name.clone()).filter(|c| !target.facts.contains_key(&format!("type {c}"))).collect();
-                for (part, value) in &live.facts {
-                    if target.facts.get(part) == Some(value) {
-                        continue;
-                    }
-                    let Some((word, name)) = part.split_once(' ') else { continue };
-                    let column = quoted(name);
-                    match word {
-                        "default" if !gone.iter().any(|gone| gone == name) => {
-                            removals.push(format!("ALTER TABLE ONLY {sql} ALTER COLUMN {column} DROP DEFAULT"));
-                        }
-                        "check" => removals.push(format!("ALTER TABLE {sql} DROP CONSTRAINT IF EXISTS {column}")),
-                        "not" => {
-                            let name = name.strip_prefix("null ").unwrap_or(name);
-                            if !gone.iter().any(|gone| gone == name) {
-                                removals.push(format!("ALTER TABLE {sql} ALTER COLUMN {} DROP NOT NULL", quoted(name)));
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-                for column in gone {
-                    removals.push(format!("ALTER TABLE {sql} DROP COLUMN IF EXISTS {}", quoted(&column)));
-                }
+                removals.extend(statement::removals(&relation.sql(), live, target));
             }
         }
         self.removals.extend(removals);
@@ -590,39 +519,17 @@ impl PatchTarget for Writing<'_> {
                     ),
                     &doing,
                 )?;
-            } else if let Some((scope, variable)) = setting_of(name, &database) {
-                self.run(&format!("{scope} SET {} TO {}", quoted(&variable), setting_value(&variable, value)), &doing)?;
+            } else if let Some((scope, variable)) = statement::setting_of(name, &quoted(&database)) {
+                self.run(&format!("{scope} SET {} TO {}", quoted(&variable), statement::setting_value(&variable, value)), &doing)?;
             }
         }
         for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
-            if let Some((scope, variable)) = setting_of(name, &database) {
+            if let Some((scope, variable)) = statement::setting_of(name, &quoted(&database)) {
                 self.run(&format!("{scope} RESET {}", quoted(&variable)), &format!("resetting `{name}`"))?;
             }
         }
         Ok(())
     }
-}
-
-/// Takes apart the name of a database's setting: the beginning of the statement that changes it, and the variable.
-fn setting_of(name: &str, database: &str) -> Option<(String, String)> {
-    let rest = name.strip_prefix("setting ")?;
-    Some(match rest.split_once(" for ") {
-        Some((variable, role)) => (format!("ALTER ROLE {} IN DATABASE {}", quoted(role), quoted(database)), variable.to_owned()),
-        None => (format!("ALTER DATABASE {}", quoted(database)), rest.to_owned()),
-    })
-}
-
-/// Writes a variable's value. Lists of names are kept as the server has them, already quoted.
-fn setting_value(variable: &str, value: &str) -> String {
-    const LISTS: [&str; 6] = [
-        "search_path",
-        "DateStyle",
-        "temp_tablespaces",
-        "session_preload_libraries",
-        "local_preload_libraries",
-        "shared_preload_libraries",
-    ];
-    if LISTS.iter().any(|list| list.eq_ignore_ascii_case(variable)) && !value.is_empty() { value.to_owned() } else { literal(value) }
 }
 
 /// Writes the rows of a statement as a table `v`, and how they are joined by their locator.
