@@ -74,7 +74,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let (Some(snapshot), Some(table)) = (&args.snapshot, &args.table) else {
         return Err(CliError::usage("name a snapshot and a table"));
     };
-    let sql = if format == Format::Sql { Some(sql_writer(&project.source()?)?) } else { None };
+    let sql = if format == Format::Sql { Some(sql_writer(&project.source()?, project.with_owners())?) } else { None };
     let state = match project.select(snapshot)? {
         Target::Snapshot(id) => project.load(id)?.1,
         Target::Live => project.with(|session| Ok(compare::live(session, None, BatchMode::Scratch)?))?,

@@ -453,7 +453,7 @@ fn script(args: &Args, cx: &Context, project: &Project<'_>, tables: &[String], s
     if is_narrowed || args.stat || args.name_only || args.schema || args.data {
         return Err(CliError::usage("a patch is whole: `--format sql` can be narrowed to tables, and to nothing else"));
     }
-    let sql = sql_writer(&project.source()?)?;
+    let sql = sql_writer(&project.source()?, project.with_owners())?;
     let [from, to] = states;
     let merged;
     let to = if tables.is_empty() {

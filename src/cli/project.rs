@@ -146,6 +146,11 @@ impl<'a> Project<'a> {
         }
     }
 
+    /// Tells whether owners and privileges are put back.
+    pub fn with_owners(&self) -> bool {
+        self.config.as_ref().is_none_or(|config| config.postgres.owners) && !self.cx.global.no_owner
+    }
+
     /// As [`Project::source`]; none where several could be meant.
     fn only_source(&self) -> Result<Option<SourceName>, CliError> {
         if let Ok(database) = &self.database {

@@ -29,18 +29,21 @@ pub enum SqlWriter {
     Postgres {
         /// The schema whose tables are named without it.
         default_schema: String,
+        /// Whether owners and privileges are part of a patch.
+        with_owners: bool,
     },
 }
 
-/// Finds what writes the SQL of the engine that a database is of.
+/// Finds what writes the SQL of the engine that a database is of, with owners and privileges or without.
 ///
 /// # Errors
 /// Where nothing does.
-pub fn sql_writer(source: &SourceName) -> Result<SqlWriter, CliError> {
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+pub fn sql_writer(source: &SourceName, with_owners: bool) -> Result<SqlWriter, CliError> {
     match source.engine.as_str() {
         "sqlite" => Ok(SqlWriter::Sqlite),
         #[cfg(feature = "postgres")]
-        "postgres" => Ok(SqlWriter::Postgres { default_schema: default_schema(source).to_owned() }),
+        "postgres" => Ok(SqlWriter::Postgres { default_schema: default_schema(source).to_owned(), with_owners }),
         other => Err(CliError::usage(format_args!("SQL is not written for snapshots of {other}"))
             .hint("choose another form, for example `--format json`")),
     }
@@ -57,7 +60,7 @@ impl SqlWriter {
                 format!("INSERT INTO {}({}) VALUES({});", quote(&shape.name), names.join(","), literals.join(","))
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { default_schema } => format!("{};", postgres::insert(default_schema, schema, shape, row)),
+            Self::Postgres { default_schema, .. } => format!("{};", postgres::insert(default_schema, schema, shape, row)),
         }
     }
 
@@ -74,9 +77,9 @@ impl SqlWriter {
                 Ok(script.finish()?)
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres { default_schema } => {
+            Self::Postgres { default_schema, with_owners } => {
                 let [from_side, to_side] = [from, to].map(|state| postgres::Side { schema: &state.schema, settings: &state.settings });
-                let mut script = postgres::Script::begin(out, default_schema, from_side, to_side)?;
+                let mut script = postgres::Script::begin(out, default_schema, *with_owners, from_side, to_side)?;
                 rollback::apply_blind(&mut script, plan, from, to, store)?;
                 Ok(script.finish()?)
             }
@@ -91,13 +94,13 @@ mod tests {
     #[test]
     fn sql_is_written_for_engines_whose_sql_is_known() {
         let source = |engine: &str, place: &str| SourceName { engine: engine.to_owned(), place: place.to_owned() };
-        assert_eq!(sql_writer(&source("sqlite", "/srv/app.db")).expect("it is known"), SqlWriter::Sqlite);
+        assert_eq!(sql_writer(&source("sqlite", "/srv/app.db"), true).expect("it is known"), SqlWriter::Sqlite);
         #[cfg(feature = "postgres")]
         for (place, schema) in [("postgres://localhost/shop", "public"), ("postgres://localhost/shop?schema=app", "app")] {
-            let expected = SqlWriter::Postgres { default_schema: schema.to_owned() };
-            assert_eq!(sql_writer(&source("postgres", place)).expect("it is known"), expected);
+            let expected = SqlWriter::Postgres { default_schema: schema.to_owned(), with_owners: true };
+            assert_eq!(sql_writer(&source("postgres", place), true).expect("it is known"), expected);
         }
-        let error = sql_writer(&source("oracle", "")).expect_err("it is not").error.to_string();
+        let error = sql_writer(&source("oracle", ""), true).expect_err("it is not").error.to_string();
         assert!(error.contains("oracle"), "{error}");
     }
 }

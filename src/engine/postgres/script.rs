@@ -71,12 +71,16 @@ pub struct Script<'a> {
     out: &'a mut dyn Write,
     /// The schema whose tables are shown by their names alone.
     default_schema: &'a str,
+    /// Whether owners and privileges are written.
+    with_owners: bool,
     before: Side<'a>,
     target: Side<'a>,
     /// What is there at this point of the script.
     present: BTreeMap<Key, SchemaObject>,
     /// What was made.
     made: HashSet<Key>,
+    /// Whether something was added to a table that stays.
+    is_added_to: bool,
     /// Sequences that were given other parameters.
     changed_sequences: HashSet<String>,
     /// Statements that take from tables what they have too much, by table.
@@ -92,19 +96,27 @@ pub struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// Begins a script that makes one state of the other.
+    /// Begins a script that makes one state of the other; owners and privileges are part of it, or not.
     ///
     /// # Errors
     /// [`EngineError::Input`] where the script cannot be written out, here and in all other methods.
-    pub fn begin(out: &'a mut dyn Write, default_schema: &'a str, before: Side<'a>, target: Side<'a>) -> Result<Self, EngineError> {
+    pub fn begin(
+        out: &'a mut dyn Write,
+        default_schema: &'a str,
+        with_owners: bool,
+        before: Side<'a>,
+        target: Side<'a>,
+    ) -> Result<Self, EngineError> {
         let present = before.schema.objects.iter().map(|object| (key(object), object.clone())).collect();
         let mut script = Self {
             out,
             default_schema,
+            with_owners,
             before,
             target,
             present,
             made: HashSet::new(),
+            is_added_to: false,
             changed_sequences: HashSet::new(),
             removals: HashMap::new(),
             detached: HashSet::new(),
@@ -304,8 +316,29 @@ impl<'a> Script<'a> {
     fn large_objects(&mut self, rows: RowSource<'_>) -> Result<u64, EngineError> {
         let mut count = 0;
         for row in rows {
-            for sql in large_object(&row.map_err(EngineError::Input)?) {
+            for sql in large_object(&row.map_err(EngineError::Input)?, self.with_owners) {
                 self.statement(&sql)?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn update_large_objects(&mut self, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
+        let mut count = 0;
+        for row in rows {
+            let row = row.map_err(EngineError::Input)?;
+            let Some((oid, values)) = row.split_first() else { continue };
+            let oid = literal(oid);
+            for (column, value) in columns.iter().zip(values) {
+                if *column == 1 {
+                    const WRITE: u32 = 0x2_0000;
+                    self.statement(&format!("SELECT pg_catalog.lo_truncate64(pg_catalog.lo_open({oid}, {WRITE}), 0)"))?;
+                    self.statement(&format!("SELECT pg_catalog.lo_put({oid}, 0, {})", literal(value)))?;
+                }
+                if let Some(sql) = large_object_part(&oid, *column, value).filter(|_| self.with_owners) {
+                    self.statement(&sql)?;
+                }
             }
             count += 1;
         }
@@ -316,10 +349,18 @@ impl<'a> Script<'a> {
     fn finish_attributes(&mut self) -> Result<(), EngineError> {
         // Who gives an object away takes privileges along.
         for is_owner in [true, false] {
-            let is_meant = |object: &&SchemaObject| object.kind.is_attribute() && (object.kind == ObjectKind::Owner) == is_owner;
+            let with_owners = self.with_owners;
+            let is_meant = |object: &&SchemaObject| {
+                let is_wanted = with_owners || object.kind == ObjectKind::Comment;
+                object.kind.is_attribute() && is_wanted && (object.kind == ObjectKind::Owner) == is_owner
+            };
             for object in self.target.schema.objects.iter().filter(is_meant) {
                 let found = self.before.schema.object(object.kind, &object.name);
-                let is_kept = !object.needs.is_empty() && !object.needs.iter().any(|need| self.made.contains(need));
+                let is_kept = match object.needs.as_slice() {
+                    // What it is about is a part of something.
+                    [] => self.made.is_empty() && !self.is_added_to,
+                    needs => !needs.iter().any(|need| self.made.contains(need)),
+                };
                 if is_kept && found.is_some_and(|found| found.facts == object.facts) {
                     continue;
                 }
@@ -433,11 +474,19 @@ impl PatchTarget for Script<'_> {
 
     fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
         if shape.name == LARGE_OBJECTS {
-            return Err(EngineError::Unsupported("large objects are written whole".to_owned()));
+            return self.update_large_objects(columns, rows);
         }
         self.prepare(&shape.name)?;
         let table = self.sql(&shape.name);
+        let facts = self.present.get(&(ObjectKind::Table, shape.name.clone())).map(|table| &table.facts);
+        let is_always = |name: &str| facts.and_then(|facts| facts.get(&format!("identity {name}"))).is_some_and(|identity| identity == "a");
+        let updated = columns.iter().filter_map(|&at| shape.columns.get(at)).map(|column| column.name.as_str());
+        let always: Vec<String> = updated.filter(|name| is_always(name)).map(quoted).collect();
         let mut count = 0;
+        // Nobody may write to such a column as long as it is one.
+        for column in &always {
+            self.statement(&format!("ALTER TABLE {table} ALTER COLUMN {column} SET GENERATED BY DEFAULT"))?;
+        }
         for row in rows {
             let row = row.map_err(EngineError::Input)?;
             let (locator, values) = row.split_at(shape.locator.len().min(row.len()));
@@ -451,6 +500,9 @@ impl PatchTarget for Script<'_> {
                 self.statement(&format!("UPDATE ONLY {table} SET {} WHERE {}", sets.join(", "), self.condition(shape, locator)))?;
             }
             count += 1;
+        }
+        for column in &always {
+            self.statement(&format!("ALTER TABLE {table} ALTER COLUMN {column} SET GENERATED ALWAYS"))?;
         }
         Ok(count)
     }
@@ -570,6 +622,7 @@ impl Script<'_> {
     fn add_parts(&mut self, found: &BTreeMap<String, String>, target: &SchemaObject) -> Result<(), EngineError> {
         for sql in statement::additions(&self.sql(&target.name), found, target) {
             self.statement(&sql)?;
+            self.is_added_to = true;
         }
         let mut tables = vec![target.name.clone()];
         let mut is_told: HashSet<String> = HashSet::new();
@@ -685,7 +738,7 @@ impl Insert {
 /// Returns the statements that write a row of a table, without the final semicolon of the last one.
 pub fn insert(default_schema: &str, schema: &Schema, shape: &TableShape, row: &[Value]) -> String {
     if shape.name == LARGE_OBJECTS {
-        return large_object(row).join(";\n");
+        return large_object(row, true).join(";\n");
     }
     let insert = Insert::new(default_schema, schema, shape);
     let values = insert.values(row).map(|values| format!(" {values}")).unwrap_or_default();
@@ -693,18 +746,25 @@ pub fn insert(default_schema: &str, schema: &Schema, shape: &TableShape, row: &[
 }
 
 /// Returns the statements that write a large object.
-fn large_object(row: &[Value]) -> Vec<String> {
+fn large_object(row: &[Value], with_owners: bool) -> Vec<String> {
     let (Some(oid), Some(data)) = (row.first(), row.get(1)) else { return Vec::new() };
     let (oid, data) = (literal(oid), literal(data));
     let mut statements = vec![format!("SELECT pg_catalog.lo_from_bytea({oid}, {data})")];
-    if let Some(Value::Text(owner)) = row.get(2) {
-        statements.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {}", quoted(&String::from_utf8_lossy(owner))));
-    }
-    if let Some(privileges @ Value::Text(_)) = row.get(3) {
-        let privileges = typed_literal(privileges, "aclitem[]");
-        statements.push(format!("UPDATE pg_catalog.pg_largeobject_metadata SET lomacl = {privileges} WHERE oid = {oid}"));
-    }
+    let parts = row.iter().enumerate().filter(|(_, value)| with_owners && !matches!(value, Value::Null));
+    statements.extend(parts.filter_map(|(at, value)| large_object_part(&oid, at, value)));
     statements
+}
+
+/// Returns the statement that says whose a large object is, or who may use it.
+fn large_object_part(oid: &str, column: usize, value: &Value) -> Option<String> {
+    match (column, value) {
+        (2, Value::Text(owner)) => Some(format!("ALTER LARGE OBJECT {oid} OWNER TO {}", quoted(&String::from_utf8_lossy(owner)))),
+        (3, privileges) => {
+            let privileges = typed_literal(privileges, "aclitem[]");
+            Some(format!("UPDATE pg_catalog.pg_largeobject_metadata SET lomacl = {privileges} WHERE oid = {oid}"))
+        }
+        _ => None,
+    }
 }
 
 /// Writes a value as an SQL literal that has exactly this value in a column of its type.
