@@ -6,8 +6,17 @@ use super::dump;
 use super::name::{literal, quoted, sql_of_identity, sql_of_shown};
 use crate::schema::{ObjectKind, SchemaObject};
 
+/// Tells whether a function is one that the server makes, and removes, with a range type.
+pub fn is_of_range(object: &SchemaObject) -> bool {
+    let definition = object.facts.get("definition").map(String::as_str).unwrap_or_default();
+    object.kind == ObjectKind::Function && definition.contains("LANGUAGE internal") && definition.contains("range_constructor")
+}
+
 /// Returns the statements that make an object; none for what comes by itself.
 pub fn making(object: &SchemaObject) -> Option<String> {
+    if is_of_range(object) {
+        return None;
+    }
     let sql = dump::fixed_point(object.sql.as_deref()?);
     if object.kind == ObjectKind::Function {
         for word in ["FUNCTION", "PROCEDURE", "AGGREGATE"] {
@@ -115,6 +124,7 @@ pub fn removing(default_schema: &str, object: &SchemaObject) -> Option<String> {
         ObjectKind::Namespace | ObjectKind::Extension | ObjectKind::Publication | ObjectKind::EventTrigger => {
             format!("DROP {} IF EXISTS {}", kind.word().to_uppercase(), quoted(name))
         }
+        ObjectKind::Function if is_of_range(object) => return None,
         ObjectKind::Function => {
             let word = match facts.get("signature").and_then(|signature| signature.chars().next()) {
                 Some('a') => "AGGREGATE",
@@ -306,6 +316,15 @@ mod tests {
         check(K::Other, "operator class a.o USING btree", "", &[], "DROP OPERATOR CLASS IF EXISTS a.o USING btree");
         check(K::Other, "cast (public.address AS text)", "", &[], "DROP CAST IF EXISTS (public.address AS text)");
         check(K::Other, "server elsewhere", "", &[], "DROP SERVER IF EXISTS elsewhere");
+    }
+
+    #[test]
+    fn functions_of_a_range_come_and_go_with_it() {
+        let mut object = SchemaObject::new(ObjectKind::Function, "span(integer,integer)", "", Some("CREATE FUNCTION x".to_owned()));
+        assert!(making(&object).is_some() && removing("public", &object).is_some());
+        let definition = " LANGUAGE internal\n IMMUTABLE\nAS $function$range_constructor2$function$";
+        object.facts.insert("definition".to_owned(), definition.to_owned());
+        assert!(making(&object).is_none() && removing("public", &object).is_none());
     }
 
     #[test]
