@@ -217,10 +217,11 @@ impl<'a> Script<'a> {
         match object.kind {
             ObjectKind::Index | ObjectKind::Constraint => table_goes || self.parent_index_goes(object, going),
             ObjectKind::Trigger | ObjectKind::Rule | ObjectKind::Policy | ObjectKind::Statistics | ObjectKind::Sequence => table_goes,
-            ObjectKind::Other => {
-                let sequence = object.name.strip_prefix("sequence owned by ");
-                table_goes || sequence.is_some_and(|sequence| goes(ObjectKind::Sequence, sequence))
-            }
+            ObjectKind::Other => match object.name.strip_prefix("sequence owned by ") {
+                // One that stays must not go with the table of its column.
+                Some(sequence) => goes(ObjectKind::Sequence, sequence),
+                None => table_goes,
+            },
             _ => false,
         }
     }
