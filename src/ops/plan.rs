@@ -7,12 +7,16 @@ use serde::Serialize;
 use super::OpError;
 use super::capture::{State, exact_settings};
 use crate::id::ObjectId;
+use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, TableKind};
 use crate::snapshot::manifest::TableManifest;
 
 /// What must change to turn one state into another.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
+    /// What has rows and no declaration (large objects), and is to have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clear: Vec<TableShape>,
     /// Objects that stay and are changed where they stand: as they are, and as they are to be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alter: Vec<(SchemaObject, SchemaObject)>,
@@ -127,6 +131,8 @@ pub fn plan(live: &State, target: &State) -> Plan {
         }
         plan.tables.push(TablePlan { name: manifest.name.clone(), action, rows: manifest.rows });
     }
+    let is_undeclared = |name: &str| live.schema.table(name).is_none() && target.table(name).is_none();
+    plan.clear = live.tables.iter().filter(|(_, table)| is_undeclared(&table.name)).map(|(_, table)| table.shape()).collect();
     for (name, then) in exact_settings(&target.settings) {
         let now = live.settings.get(name).map_or("", |setting| setting.value.as_str());
         if now != then {

@@ -52,6 +52,9 @@ pub struct Written {
 /// The target's and the store's. What was applied so far is the target's to forget.
 fn apply_objects(target: &mut dyn PatchTarget, plan: &Plan, live: &State, wanted: &State, store: &Store) -> Result<Written, OpError> {
     let mut written = Written::default();
+    for shape in &plan.clear {
+        target.clear_table(shape)?;
+    }
     target.alter_objects(&plan.alter)?;
     target.drop_objects(&plan.drop)?;
     target.create_tables(&plan.create)?;
@@ -153,7 +156,8 @@ fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, live: &State, want
     if !exact_settings(&settings).eq(exact_settings(&wanted.settings)) {
         return not_proven("the settings would differ".to_owned());
     }
-    let touched: HashSet<&str> = plan.tables.iter().map(|table| table.name.as_str()).collect();
+    let cleared = plan.clear.iter().map(|shape| shape.name.as_str());
+    let touched: HashSet<&str> = plan.tables.iter().map(|table| table.name.as_str()).chain(cleared).collect();
     let found = capture::read_ids(transaction, session.store, wanted, Some(live), &|name| touched.contains(name), session.progress)?;
     for name in touched {
         let expected = wanted.table(name).map(|(id, _)| *id);
@@ -244,6 +248,7 @@ fn patch(
 
     let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.delete_rows(&shape, rows) };
     let mut update_columns: HashSet<usize> = HashSet::new();
+    let mut is_uniform = true;
     let mut has_inserts = false;
     rowdiff::diff_exact(from, to, store, Cells::Telling, &mut |change| match change {
         RowChange::Removed(before) => sender.push(locator(&before)),
@@ -252,6 +257,8 @@ fn patch(
             sender.push(locator(&before))
         }
         RowChange::Changed { columns, .. } => {
+            is_uniform &=
+                update_columns.is_empty() || columns.len() == update_columns.len() && columns.iter().all(|c| update_columns.contains(c));
             update_columns.extend(columns);
             ControlFlow::Continue(())
         }
@@ -266,7 +273,9 @@ fn patch(
         let mut columns: Vec<usize> = update_columns.into_iter().collect();
         columns.sort_unstable();
         let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.update_rows(&shape, &columns, rows) };
-        rowdiff::diff_exact(from, to, store, Cells::All, &mut |change| match change {
+        // Where the same columns differ in all rows, only these need be read.
+        let cells = if is_uniform { Cells::Telling } else { Cells::All };
+        rowdiff::diff_exact(from, to, store, cells, &mut |change| match change {
             RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => {
                 let cells_of = shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column));
                 sender.push(decode_cells(store, cells_of))
@@ -291,6 +300,15 @@ fn patch(
 /// a value that another row still has. An index over an expression makes every column such a one.
 fn fragile_columns(shape: &TableShape, schema: &Schema) -> HashSet<usize> {
     let mut fragile: HashSet<usize> = shape.locator.iter().chain(&shape.identity).copied().collect();
+    if schema.table(&shape.name).is_none() {
+        // What is no declared table is written row by row, whole.
+        fragile.extend(0..shape.columns.len());
+    }
+    // A number that the engine always gives by itself can be inserted, but not be changed.
+    if let Some(object) = schema.object(ObjectKind::Table, &shape.name) {
+        let is_given = |name: &str| object.facts.get(&format!("identity {name}")).is_some_and(|kind| kind == "a");
+        fragile.extend((0..shape.columns.len()).filter(|&at| is_given(&shape.columns[at].name)));
+    }
     for index in schema.indexes.iter().filter(|index| index.unique && index.table == shape.name) {
         for column in &index.columns {
             match column.as_ref().map(|name| shape.columns.iter().position(|column| column.name == *name)) {

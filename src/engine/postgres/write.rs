@@ -123,18 +123,23 @@ impl<'e> Writing<'e> {
             let catalog = self.state.catalog()?;
             let Some(relation) = catalog.relation(table) else { return Ok(()) };
             let sql = relation.sql();
-            for trigger in catalog.objects.iter().filter(|object| object.kind == ObjectKind::Trigger && object.table == table) {
-                let state = trigger.facts.get("enabled").map(String::as_str).unwrap_or_default();
+            // Asked for at the server, since those that a partition has from its parent are no objects of their own.
+            let triggers = self.state.link.rows(
+                &format!("SELECT tgname, tgenabled FROM pg_catalog.pg_trigger WHERE tgrelid = {} AND NOT tgisinternal", relation.oid),
+                "looking for triggers",
+            )?;
+            for trigger in &triggers {
+                let (name, state) = (trigger.get(0).unwrap_or_default(), trigger.get(1).unwrap_or_default());
                 let fires = if self.is_replica { matches!(state, "A" | "R") } else { state != "D" };
                 if fires {
-                    let name = trigger.name.strip_prefix(&format!("{table}.")).unwrap_or(&trigger.name).to_owned();
                     let word = match state {
                         "A" => "ENABLE ALWAYS",
                         "R" => "ENABLE REPLICA",
                         _ => "ENABLE",
                     };
-                    statements.push(format!("ALTER TABLE {sql} DISABLE TRIGGER {}", quoted(&name)));
-                    self.enable.insert((table.to_owned(), name.clone()), format!("ALTER TABLE {sql} {word} TRIGGER {}", quoted(&name)));
+                    statements.push(format!("ALTER TABLE ONLY {sql} DISABLE TRIGGER {}", quoted(name)));
+                    let enable = format!("ALTER TABLE ONLY {sql} {word} TRIGGER {}", quoted(name));
+                    self.enable.insert((table.to_owned(), name.to_owned()), enable);
                 }
             }
             if !self.is_replica {
@@ -471,11 +476,14 @@ impl PatchTarget for Writing<'_> {
     }
 
     fn finish_rows(&mut self, target: &Schema) -> Result<(), EngineError> {
-        let statements: Vec<String> = {
-            let catalog = self.state.catalog()?;
-            let is_there = |key: &(String, String)| catalog.object(ObjectKind::Trigger, &format!("{}.{}", key.0, key.1)).is_some();
-            self.enable.iter().filter(|(key, _)| is_there(key)).map(|(_, statement)| statement.clone()).collect()
-        };
+        let mut statements: Vec<String> = Vec::new();
+        for ((table, name), statement) in &self.enable {
+            let Some(relation) = self.state.catalog()?.relation(table).map(|relation| relation.oid) else { continue };
+            let sql = format!("SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = {relation} AND tgname = {}", literal(name));
+            if self.state.link.cell(&sql, "looking for triggers")?.is_some() {
+                statements.push(statement.clone());
+            }
+        }
         self.enable.clear();
         for statement in &statements {
             self.run(statement, "enabling triggers again")?;
