@@ -19,7 +19,7 @@ use crate::value::Value;
 /// An error from anywhere, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What stopped an engine. Whatever it was, an open transaction is rolled back when it is dropped.
+/// What stopped an engine. Whatever it was but [`EngineError::Uncertain`], an open transaction is rolled back when it is dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// There is no database at this place.
@@ -82,6 +82,9 @@ pub enum EngineError {
     /// Rows cannot be written, because something that their table needs is not there.
     #[error("{0}")]
     Lacks(Obstacle),
+    /// The connection was lost while changes were made durable, and whether they are cannot be found out.
+    #[error("the connection was lost while the changes were committed, and whether they were is not known")]
+    Uncertain,
     /// What was to be written could not be had.
     #[error("reading what is to be written failed")]
     Input(#[source] BoxError),
@@ -157,13 +160,14 @@ pub trait Engine: Send {
     /// Returns the engine's name: `sqlite`.
     fn name(&self) -> &'static str;
 
-    /// Begins a transaction that sees one committed state, whatever others write meanwhile.
+    /// Begins a transaction that sees one committed state, whatever others write meanwhile. What a database changes outside of transactions (where
+    /// a sequence stands) is as it is when it is read.
     ///
     /// # Errors
     /// [`EngineError::Missing`], [`EngineError::NotADatabase`], [`EngineError::Locked`]. A retry is safe.
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError>;
 
-    /// Begins a transaction that keeps every other writer out until it ends. Triggers and foreign key actions are off in it.
+    /// Begins a transaction that keeps every other writer of rows out until it ends. Triggers and foreign key actions are off in it.
     ///
     /// # Errors
     /// As [`Engine::begin_read`], and [`EngineError::ReadOnly`]. A retry is safe.
@@ -192,13 +196,14 @@ pub trait Engine: Send {
 
 /// One committed state of a database; in a [`WriteTransaction`], with the changes made so far.
 pub trait ReadTransaction {
-    /// Reads what the database declares.
+    /// Reads what the database declares. Where the engine has a catalogue of facts, a transaction that writes may know them alone, without the
+    /// statements and in no order ([`Schema::contradicted_by`]).
     fn schema(&mut self) -> Result<Schema, EngineError>;
 
     /// Reads the settings that belong to the state.
     fn settings(&mut self) -> Result<Settings, EngineError>;
 
-    /// Returns the shape of each table with rows of its own, the engine's own tables among them, in creation order.
+    /// Returns the shape of each table with rows of its own, the engine's own tables among them, in an order that is the same for the same schema.
     fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError>;
 
     /// Estimates the mean bytes of canonical JSON a row, from a sample; 0 for an empty table.
@@ -250,8 +255,8 @@ pub trait ReadTransaction {
     /// [`EngineError::Unsupported`] for a statement that is no such question, [`EngineError::Statement`] for one that fails.
     fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError>;
 
-    /// Returns a number that stays the same between two transactions of the same [`Engine`] value if and only if nobody else
-    /// changed the database between them.
+    /// Returns a number that stays the same between two transactions of the same [`Engine`] value only if nobody else changed the database between
+    /// them, and if nobody changed anything at its place: for a server, any of its databases.
     fn stamp(&mut self) -> Result<u64, EngineError>;
 }
 
@@ -314,6 +319,7 @@ pub trait WriteTransaction: ReadTransaction + PatchTarget {
     /// Makes the changes durable.
     ///
     /// # Errors
-    /// After an error the database is as it was before the transaction.
+    /// After an error the database is as it was before the transaction, but for [`EngineError::Uncertain`], after which it is that or as it was to be.
+    /// Where a call failed in the transaction before, an engine may refuse; it never says that it committed what it forgot.
     fn commit(self: Box<Self>) -> Result<(), EngineError>;
 }

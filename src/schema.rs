@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 /// Everything that a database declares.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
-    /// Every object, in creation order.
+    /// Every object, in an order in which they can be made; where the engine keeps it, that of their creation.
     pub objects: Vec<SchemaObject>,
-    /// Every table, in creation order, in neutral terms.
+    /// Every table, in neutral terms, in creation order, or by name where the engine keeps none.
     pub tables: Vec<Table>,
-    /// Every index, in creation order, in neutral terms.
+    /// Every index, in neutral terms, in the same order.
     pub indexes: Vec<Index>,
 }
 
@@ -247,7 +247,7 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Names of the primary key's columns, in key order; empty without one.
     pub primary_key: Vec<String>,
-    /// Its foreign keys, in declaration order.
+    /// Its foreign keys, in declaration order, or by their columns where the engine keeps none.
     pub foreign_keys: Vec<ForeignKey>,
     /// Whether its rows have no rowid.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,5 +1,6 @@
 //! `dbelay rollback`: makes the live database exactly equal to a snapshot.
 
+use dbelay::engine::EngineError;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::Taken;
 use dbelay::ops::journal::{self, OperationKind, OperationResult};
@@ -92,6 +93,10 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
             return Err(error.state(DatabaseState::Unchanged));
         }
         let done = done.map_err(|error| {
+            if let OpError::Engine(EngineError::Uncertain) = error {
+                let error = CliError::from(error).context(format!("the {word} broke off at its end")).state(DatabaseState::Unknown);
+                return error.hint(format_args!("`dbelay {word}` again looks at what came of it first"));
+            }
             CliError::from(error).context(format!("the {word} failed; the database is unchanged")).state(DatabaseState::Unchanged)
         })?;
         if let Done::Recreated { .. } = done {

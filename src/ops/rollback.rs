@@ -351,7 +351,7 @@ pub enum Scope<'a> {
 /// snapshot is called. `first` is a snapshot just taken of the same engine's database, which then serves as the safety snapshot.
 ///
 /// # Errors
-/// The engine's and the store's, [`OpError::NotProven`]. In each case the database is as it was.
+/// The engine's and the store's, [`OpError::NotProven`]. In each case but [`EngineError::Uncertain`] the database is as it was.
 pub fn rollback(
     session: &Session<'_>,
     engine: &mut dyn Engine,
@@ -507,7 +507,7 @@ pub enum Done {
 /// `on_plan` is asked as in [`rollback`]. A database that is gone is made anew without asking.
 ///
 /// # Errors
-/// As [`rollback`]; the journal has an end then too, where it can be written.
+/// As [`rollback`]; the journal has an end then too, where it can be written and the end is known.
 pub fn run(
     session: &Session<'_>,
     intent: Intent,
@@ -566,6 +566,8 @@ pub fn run(
             Ok(Done::RolledBack(Box::new(done)))
         }
         (Ok(_), _) => Ok(Done::Stopped),
+        // The next command finds it unfinished, and sees what came of it.
+        (Err(error @ OpError::Engine(EngineError::Uncertain)), _) => Err(error),
         (Err(error), entry) => {
             if let Some(entry) = entry {
                 let before = entry.before;

@@ -112,9 +112,14 @@ impl Cluster {
     /// Makes an empty database, with these words after its name.
     #[track_caller]
     pub fn database_with(&self, words: &str) -> TestDatabase<'_> {
-        let name = format!("dbelay_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+        let name = next_name();
         psql(self, &self.url, &["-c", &format!("CREATE DATABASE {name} {words}")]);
         TestDatabase { cluster: self, name }
+    }
+
+    /// Takes a name for a database that is not there yet.
+    pub fn database_to_be(&self) -> TestDatabase<'_> {
+        TestDatabase { cluster: self, name: next_name() }
     }
 
     /// Makes sure that the roles with these names are there, which may log in and no more. Roles are the server's, and stay.
@@ -177,6 +182,15 @@ impl TestDatabase<'_> {
         let authority = rest.split('/').next().unwrap();
         let url = format!("{scheme}://{authority}/{}?{parameters}", self.name);
         url.trim_end_matches('?').to_owned()
+    }
+
+    /// Makes the database, empty, unless it is there.
+    #[track_caller]
+    pub fn make(&self) {
+        if psql(self.cluster, &self.cluster.url, &["-c", &format!("SELECT 1 FROM pg_database WHERE datname = '{}'", self.name)]).is_empty()
+        {
+            psql(self.cluster, &self.cluster.url, &["-c", &format!("CREATE DATABASE {}", self.name)]);
+        }
     }
 
     /// Returns the URL of another database of the same server, from which this one can be dropped.
@@ -294,6 +308,11 @@ SELECT 'setting', setrole::regrole, unnest(setconfig) FROM pg_catalog.pg_db_role
 SELECT 'database', pg_encoding_to_char(encoding), datacl, shobj_description(oid, 'pg_database')
   FROM pg_catalog.pg_database WHERE datname = current_database();
 "#;
+
+/// Takes a name for a database.
+fn next_name() -> String {
+    format!("dbelay_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed))
+}
 
 /// Finds the folder of the server's programs: in PATH, then the newest where Debian and its like have them.
 fn programs() -> Option<PathBuf> {

@@ -25,20 +25,29 @@ fn read(options: &Options) -> Result<Option<String>, EngineError> {
         return Ok(None);
     }
     let Some(life) = life(&link)? else { return Ok(None) };
+    let states = sequences(&link, DOING)?;
+    let states = xxhash_rust::xxh3::xxh3_128(states.as_bytes());
+    Ok(Some(format!("postgres {life} {next} {states:032x}")))
+}
+
+/// Returns where every sequence stands, which changes without a transaction.
+///
+/// # Errors
+/// The server's.
+pub(super) fn sequences(link: &Link, doing: &str) -> Result<String, EngineError> {
     let sequences = link.rows(
         "SELECT pg_catalog.format('SELECT %L, last_value, is_called FROM %I.%I', c.oid, n.nspname, c.relname) FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY c.oid",
-        DOING,
+        doing,
     )?;
     let mut states = String::new();
     let questions: Vec<&str> = sequences.iter().filter_map(|row| row.get(0)).collect();
     for some in questions.chunks(200) {
-        for row in &link.rows(&some.join(" UNION ALL "), DOING)? {
+        for row in &link.rows(&some.join(" UNION ALL "), doing)? {
             states.push_str(&format!(" {}={}{}", row.get(0).unwrap_or(""), row.get(1).unwrap_or(""), row.get(2).unwrap_or("")));
         }
     }
-    let states = xxhash_rust::xxh3::xxh3_128(states.as_bytes());
-    Ok(Some(format!("postgres {life} {next} {states:032x}")))
+    Ok(states)
 }
 
 /// Names the life of the server and the database: as long as it stays the same, no number of a transaction is given twice. After a crash numbers of

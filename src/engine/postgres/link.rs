@@ -38,6 +38,32 @@ pub struct Description {
     pub has_parameters: bool,
 }
 
+/// What the server said against a statement.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+struct Refusal {
+    words: String,
+    code: Option<SqlState>,
+    /// Whether it is about a place in the statement.
+    is_placed: bool,
+}
+
+/// Tells whether a statement that failed is several.
+pub fn is_several(error: &EngineError) -> bool {
+    // Of what is wrong within a statement the server says where.
+    refusal(error).is_some_and(|refusal| refusal.code == Some(SqlState::SYNTAX_ERROR) && !refusal.is_placed)
+}
+
+/// Tells whether a statement failed because no statement of its kind can stand there.
+pub fn is_misplaced(error: &EngineError) -> bool {
+    let codes = [Some(SqlState::SYNTAX_ERROR), Some(SqlState::FEATURE_NOT_SUPPORTED)];
+    refusal(error).is_some_and(|refusal| codes.contains(&refusal.code))
+}
+
+fn refusal(error: &EngineError) -> Option<&Refusal> {
+    if let EngineError::Statement { source, .. } = error { source.downcast_ref() } else { None }
+}
+
 /// A connection.
 pub struct Link {
     runtime: Runtime,
@@ -157,7 +183,11 @@ impl Link {
             _ if error.is_closed() => {
                 EngineError::Unreadable { place: self.place.clone(), reason: format!("the connection was lost while {doing}") }
             }
-            _ => EngineError::Statement { doing: doing.to_owned(), source: words(&error).into() },
+            code => {
+                let is_placed = error.as_db_error().is_some_and(|error| error.position().is_some());
+                let refusal = Refusal { words: words(&error), code: code.cloned(), is_placed };
+                EngineError::Statement { doing: doing.to_owned(), source: Box::new(refusal) }
+            }
         }
     }
 }

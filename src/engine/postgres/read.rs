@@ -11,10 +11,10 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::catalog::{self, Catalog, Relation};
-use super::link::Link;
+use super::link::{self, Link};
 use super::name::{literal, quoted};
 use super::value::{Codec, constant_default, fields};
-use super::{Options, changes, dump, schema};
+use super::{Options, changes, dump, fingerprint, schema};
 use crate::engine::{Answer, Changes, EngineError, Finding, ReadTransaction};
 use crate::rows::{ColumnShape, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{Schema, Settings};
@@ -224,22 +224,25 @@ impl<'e> State<'e> {
 
     pub fn query(&self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
         const DOING: &str = "the question";
-        let link = self.link;
-        link.run("SAVEPOINT dbelay_query", DOING)?;
+        let no_question = || EngineError::Unsupported("only one statement that reads, without parameters, can be asked".to_owned());
+        let refused = |error| match error {
+            EngineError::ReadOnly(words) => EngineError::Unsupported(words),
+            error if link::is_misplaced(&error) => no_question(),
+            other => other,
+        };
+        self.link.run("SAVEPOINT dbelay_query", DOING)?;
         let asked = (|| {
-            let path = literal(&quoted(&self.options.connection.schema));
+            // A name in single quotes is taken as it is.
+            let path = literal(&self.options.connection.schema);
             let path = if self.options.connection.schema == "public" { path } else { format!("{path}, 'public'") };
-            link.run(&format!("SET LOCAL search_path = {path}"), DOING)?;
-            let described = link.describe(sql, DOING)?;
+            // A transaction that writes does not while it is asked.
+            self.link.run(&format!("SET LOCAL transaction_read_only = on; SET LOCAL search_path = {path}"), DOING)?;
+            let described = self.link.describe(sql, DOING).map_err(|error| if link::is_several(&error) { no_question() } else { error })?;
             if described.columns.is_empty() || described.has_parameters {
-                return Err(EngineError::Unsupported("only one statement that reads, without parameters, can be asked".to_owned()));
+                return Err(no_question());
             }
-            let unsupported = |error| match error {
-                EngineError::ReadOnly(words) => EngineError::Unsupported(words),
-                other => other,
-            };
-            link.run(&format!("DECLARE dbelay_query NO SCROLL CURSOR FOR {sql}"), DOING).map_err(unsupported)?;
-            let rows = link.rows(&format!("FETCH {} FROM dbelay_query", rows_max.saturating_add(1)), DOING)?;
+            self.link.run(&format!("DECLARE dbelay_query NO SCROLL CURSOR FOR {sql}"), DOING).map_err(refused)?;
+            let rows = self.link.rows(&format!("FETCH {} FROM dbelay_query", rows_max.saturating_add(1)), DOING).map_err(refused)?;
             let value = |cell: Option<&str>, kind: &str| {
                 let Some(text) = cell else { return Value::Null };
                 let as_text = || Value::Text(text.as_bytes().to_vec());
@@ -253,20 +256,22 @@ impl<'e> State<'e> {
             let is_cut = rows.len() > rows_max;
             let rows = rows.iter().take(rows_max);
             let cells =
-                |row: &super::link::TextRow| described.columns.iter().enumerate().map(|(at, (_, kind))| value(row.get(at), kind)).collect();
+                |row: &link::TextRow| described.columns.iter().enumerate().map(|(at, (_, kind))| value(row.get(at), kind)).collect();
             let columns = described.columns.iter().map(|(name, _)| name.clone()).collect();
             Ok(Answer { columns, rows: rows.map(cells).collect(), is_cut })
         })();
-        link.run("ROLLBACK TO SAVEPOINT dbelay_query; RELEASE SAVEPOINT dbelay_query", DOING)?;
+        self.link.run("ROLLBACK TO SAVEPOINT dbelay_query; RELEASE SAVEPOINT dbelay_query", DOING)?;
         asked
     }
 
     /// Returns the stamp: which transactions had ended, of all that ever began. Whatever writes a row or the catalogue gets a number of its own
-    /// that no other transaction has, so two equal stamps have nothing written between them.
+    /// that no other transaction has, so two equal stamps have nothing written between them. Sequences move without one, and are part of the stamp.
     pub fn stamp(&self) -> Result<u64, EngineError> {
-        let words = self.link.cell("SELECT pg_catalog.pg_current_snapshot()::text", "looking at the server's transactions")?;
+        const DOING: &str = "looking at the server's transactions";
+        let words = self.link.cell("SELECT pg_catalog.pg_current_snapshot()::text", DOING)?;
         let mut hasher = Xxh3Default::new();
         hasher.write(words.unwrap_or_default().as_bytes());
+        hasher.write(fingerprint::sequences(self.link, DOING)?.as_bytes());
         Ok(hasher.finish())
     }
 }

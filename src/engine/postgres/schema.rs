@@ -7,12 +7,24 @@ use super::dump::Entry;
 use super::link::Link;
 use super::name::shown;
 use crate::engine::EngineError;
-use crate::schema::{ObjectKind, Schema, SchemaObject};
+use crate::schema::{Index, ObjectKind, Schema, SchemaObject, Table};
 
 /// Makes the schema of what the catalogue says alone: without statements but for those that it can tell itself, in no order.
 pub fn of_catalog(catalog: &Catalog) -> Schema {
     let objects = catalog.objects.iter().map(|known| object(known, known.sql.clone())).collect();
-    Schema { objects, tables: catalog.tables.clone(), indexes: catalog.indexes.clone() }
+    let (tables, indexes) = in_order(catalog);
+    Schema { objects, tables, indexes }
+}
+
+/// Returns the tables and indexes by name, since those that were made anew stand elsewhere in the catalogue.
+fn in_order(catalog: &Catalog) -> (Vec<Table>, Vec<Index>) {
+    let (mut tables, mut indexes) = (catalog.tables.clone(), catalog.indexes.clone());
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    for table in &mut tables {
+        table.foreign_keys.sort_by(|a, b| (&a.columns, &a.parent, &a.parent_columns).cmp(&(&b.columns, &b.parent, &b.parent_columns)));
+    }
+    indexes.sort_by(|a, b| (&a.table, &a.name).cmp(&(&b.table, &b.name)));
+    (tables, indexes)
 }
 
 fn object(known: &catalog::Known, sql: Option<String>) -> SchemaObject {
@@ -76,7 +88,10 @@ pub fn assemble(link: &Link, catalog: &Catalog, entries: &[Entry], default_schem
             objects.push(made);
         }
     }
-    for known in &catalog.objects {
+    // What is written over may come in any order, and has one that stays when objects are made anew.
+    let (mut attributes, others): (Vec<_>, Vec<_>) = catalog.objects.iter().partition(|known| known.kind.is_attribute());
+    attributes.sort_by_key(|known| (known.kind, &known.name));
+    for known in others.into_iter().chain(attributes) {
         if is_told.insert((known.kind, known.name.clone())) {
             objects.push(object(known, known.sql.clone()));
         }
@@ -102,8 +117,8 @@ pub fn assemble(link: &Link, catalog: &Catalog, entries: &[Entry], default_schem
         object.needs.sort();
         object.needs.dedup();
     }
-    let tables = catalog.tables.clone();
-    Ok(Schema { objects, tables, indexes: catalog.indexes.clone() })
+    let (tables, indexes) = in_order(catalog);
+    Ok(Schema { objects, tables, indexes })
 }
 
 /// Finds which object an address means, following what is part of what.

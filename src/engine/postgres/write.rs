@@ -16,17 +16,23 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::catalog::Relation;
+use super::link::Link;
 use super::name::{literal, quoted};
 use super::read::{LARGE_OBJECTS, State};
-use super::{changes, statement, value};
+use super::{Options, changes, statement, value};
 use crate::engine::{Answer, Changes, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
+
+/// How often a server that broke a commit off is asked what came of it, and the pause between.
+const OUTCOME_ATTEMPTS: u32 = 200;
+const OUTCOME_PAUSE: Duration = Duration::from_millis(100);
 
 /// A transaction that writes.
 pub(super) struct Writing<'e> {
@@ -60,6 +66,11 @@ impl<'e> Writing<'e> {
             made: HashSet::new(),
             is_over: false,
         };
+        // What is told to be done is done, whatever the server's configuration lets others lose in a crash.
+        writing.run(
+            "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'",
+            "beginning a transaction",
+        )?;
         writing.lock()?;
         writing.is_replica = writing.may("SET LOCAL session_replication_role = replica")?;
         // Once more, since what was known before the locks may be old.
@@ -685,10 +696,42 @@ impl ReadTransaction for Writing<'_> {
 
 impl WriteTransaction for Writing<'_> {
     fn commit(mut self: Box<Self>) -> Result<(), EngineError> {
+        let link = self.state.link;
+        // A transaction in which something failed refuses this; a COMMIT would end it without a word.
+        let number = link.cell("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text", "committing")?;
+        let life = link.cell(LIFE, "committing")?;
         self.is_over = true;
-        self.state.link.run("COMMIT", "committing").map_err(|error| {
-            let _ = self.state.link.run("ROLLBACK", "ending a transaction");
-            self.told(error)
-        })
+        let Err(error) = link.run("COMMIT", "committing") else { return Ok(()) };
+        match (link.run("ROLLBACK", "ending a transaction"), number) {
+            // There is no connection any more that could say what came of it.
+            (Err(_), Some(number)) => outcome(self.state.options, &number, life.as_deref(), error),
+            _ => Err(self.told(error)),
+        }
     }
+}
+
+/// Asks for what changes when the server begins anew after a crash: numbers of transactions that were lost are then given again.
+const LIFE: &str =
+    "SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter))";
+
+/// Finds out in another session whether the transaction of this number was committed before its own was lost with this error.
+fn outcome(options: &Options, number: &str, life: Option<&str>, error: EngineError) -> Result<(), EngineError> {
+    const DOING: &str = "asking whether a transaction was committed";
+    for _ in 0..OUTCOME_ATTEMPTS {
+        let asked = Link::open(options).and_then(|link| {
+            let status = link.cell(&format!("SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8)", literal(number)), DOING)?;
+            Ok((status, link.cell(LIFE, DOING)?))
+        });
+        match asked {
+            Ok((Some(status), now)) if status == "committed" => {
+                return if now.as_deref() == life { Ok(()) } else { Err(EngineError::Uncertain) };
+            }
+            Ok((Some(status), _)) if status == "aborted" => return Err(error),
+            // The server has not given such a number: it was lost in a crash.
+            Err(EngineError::Statement { .. }) => return Err(error),
+            Ok((Some(_), _)) | Err(EngineError::Unreadable { .. }) => std::thread::sleep(OUTCOME_PAUSE),
+            Ok((None, _)) | Err(_) => break,
+        }
+    }
+    Err(EngineError::Uncertain)
 }
