@@ -16,7 +16,7 @@ const BASE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT); CREATE INDEX
     INSERT INTO k VALUES('k')";
 const CHANGE: &str = "UPDATE t SET x='changed '||id WHERE id%3=0; DELETE FROM t WHERE id>2500; DROP TABLE k; PRAGMA user_version=5";
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
@@ -44,7 +44,7 @@ fn kill_somewhere(sandbox: &Sandbox, arguments: &[&str], random: &mut Random, wh
 }
 
 /// Tells whether a process runs in this folder.
-fn is_somebody_in(folder: &Path) -> bool {
+pub fn is_somebody_in(folder: &Path) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
         .map(|process| process.path().join("cwd"))

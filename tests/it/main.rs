@@ -22,6 +22,8 @@ mod kills;
 mod migrate;
 mod npm;
 mod oracle;
+#[cfg(all(target_os = "linux", feature = "postgres"))]
+mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
 mod postgres;
 mod property;
