@@ -237,6 +237,8 @@ pub struct GroupBuilder {
     columns: Vec<ColumnWriter>,
     rows: u64,
     first_key: String,
+    /// The last row's key, where it has more than one column.
+    key: Vec<u8>,
     hash: u64,
 }
 
@@ -245,7 +247,7 @@ impl GroupBuilder {
     pub fn new(shape: &TableShape, rule: CutRule) -> Self {
         let defaults: Vec<Arc<str>> = shape.columns.iter().map(|column| column.default.as_str().into()).collect();
         let columns = Self::writers(&defaults);
-        Self { identity: shape.identity.clone(), defaults, rule, columns, rows: 0, first_key: String::new(), hash: 0 }
+        Self { identity: shape.identity.clone(), defaults, rule, columns, rows: 0, first_key: String::new(), key: Vec::new(), hash: 0 }
     }
 
     fn writers(defaults: &[Arc<str>]) -> Vec<ColumnWriter> {
@@ -265,14 +267,15 @@ impl GroupBuilder {
             [] => 0,
             [column] => xxhash_rust::xxh3::xxh3_64(self.columns[*column].last_cell()),
             _ => {
-                let mut hasher = Xxh3Default::new();
+                // At once is quicker than cell by cell, and the same.
+                self.key.clear();
                 for (at, cell) in key_cells.clone().enumerate() {
                     if at > 0 {
-                        hasher.update(b",");
+                        self.key.push(b',');
                     }
-                    hasher.update(cell);
+                    self.key.extend_from_slice(cell);
                 }
-                hasher.digest()
+                xxhash_rust::xxh3::xxh3_64(&self.key)
             }
         };
         if self.identity.is_empty() {

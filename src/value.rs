@@ -360,6 +360,30 @@ pub fn split_array(json: &[u8]) -> Result<Vec<&[u8]>, ValueError> {
     }
 }
 
+/// Finds some elements of a canonical JSON array of cells, given by their places in rising order, without looking at what comes after the last.
+///
+/// # Errors
+/// As [`split_array`], and where there are not so many.
+pub fn cells_at<'a>(json: &'a [u8], places: &[usize]) -> Result<Vec<&'a [u8]>, ValueError> {
+    let error = || ValueError::new("an array of cells", json);
+    let inner = json.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).ok_or_else(error)?;
+    let mut found = Vec::with_capacity(places.len());
+    let (mut start, mut at) = (0, 0);
+    for &place in places {
+        loop {
+            let rest = inner.get(start..).filter(|rest| !rest.is_empty()).ok_or_else(error)?;
+            let end = start + cell_length(rest).ok_or_else(error)?;
+            let cell = inner.get(start..end).ok_or_else(error)?;
+            (start, at) = (end + 1, at + 1);
+            if at > place {
+                found.push(cell);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn cell_length(rest: &[u8]) -> Option<usize> {
     match rest.first()? {
         b'"' => {
@@ -430,6 +454,8 @@ mod tests {
         let array = format!("[{}]", cells.join(","));
         let split = split_array(array.as_bytes()).expect("a canonical array");
         assert_eq!(split, cells.iter().map(|cell| cell.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(cells_at(array.as_bytes(), &[0, 3, 6]), Ok(vec![split[0], split[3], split[6]]));
+        assert!(cells_at(array.as_bytes(), &[7]).is_err() && cells_at(b"[]", &[0]).is_err());
         assert_eq!(split_array(b"[]"), Ok(vec![]));
         for damaged in ["", "[", "[1", "1]", "[,]", "[1,]", "[\"a]", "[\"a\"b]", "[{\"blob\":]", "[\"\\"] {
             assert!(split_array(damaged.as_bytes()).is_err(), "{damaged}");

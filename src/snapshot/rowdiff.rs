@@ -273,9 +273,13 @@ impl Diff<'_> {
             }
         }
         for (from, to) in &aligned {
+            // Row by row only what differs in the group at all.
+            let differs = |pair: &usize| self.slot(from, *pair, Which::Before) != self.slot(to, *pair, Which::After);
+            let differing: Vec<usize> = self.compared.iter().copied().filter(differs).collect();
             for row in 0..rows_of(to) {
                 let row = u32::try_from(row).unwrap_or(u32::MAX);
-                if self.pair(counts, sink, std::slice::from_ref(from), (0, row), std::slice::from_ref(to), (0, row))?.is_break() {
+                let (from, to) = (std::slice::from_ref(from), std::slice::from_ref(to));
+                if self.pair(counts, sink, &differing, (from, (0, row)), (to, (0, row)))?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -288,7 +292,7 @@ impl Diff<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            if self.pair(counts, sink, &before, b, &after, a)?.is_break() {
+            if self.pair(counts, sink, &self.compared, (&before, b), (&after, a))?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -301,18 +305,17 @@ impl Diff<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Compares two rows with the same key.
+    /// Compares two rows with the same key in some pairs of columns.
     fn pair(
         &self,
         counts: &mut RowCounts,
         sink: &mut dyn FnMut(RowChange) -> ControlFlow<()>,
-        before: &[Group],
-        b: Place,
-        after: &[Group],
-        a: Place,
+        compared: &[usize],
+        (before, b): (&[Group], Place),
+        (after, a): (&[Group], Place),
     ) -> Result<ControlFlow<()>, CompareError> {
         let mut columns = Vec::new();
-        for &pair in &self.compared {
+        for &pair in compared {
             if self.slot(&before[b.0 as usize], pair, Which::Before) == self.slot(&after[a.0 as usize], pair, Which::After) && b.1 == a.1 {
                 continue;
             }

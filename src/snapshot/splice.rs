@@ -14,7 +14,7 @@ use super::manifest::{Child, Group, ManifestColumn, Node, TableManifest};
 use crate::id::ObjectId;
 use crate::rows::{GROUP_BYTES_MAX, RowGroup};
 use crate::store::{Batch, StoreError};
-use crate::value::split_array;
+use crate::value::{cells_at, split_array};
 
 /// What stopped a splice.
 #[derive(Debug, thiserror::Error)]
@@ -176,33 +176,30 @@ fn group_after(
     if hits.is_empty() {
         return Ok(Some((0, group.clone(), 0)));
     }
+    let places: Vec<usize> = hits.iter().map(|(row, _)| *row).collect();
     let (mut total, mut grown) = ([0_u64; 2], 0_i64);
     let mut columns: Vec<Option<ObjectId>> = Vec::with_capacity(width);
     for (column, shape) in manifest.columns.iter().enumerate() {
         let old = read(column)?;
+        // A value that is an object of its own counts for more than its cell.
+        if memchr::memmem::find(&old, b"{\"ref\"").is_some() {
+            return Ok(None);
+        }
+        let Ok(now) = cells_at(&old, &places) else { return Ok(None) };
+        let Some(then) = hits.iter().map(|(_, new)| new.get(column).copied()).collect::<Option<Vec<&[u8]>>>() else { return Ok(None) };
+        if now == then {
+            total = [total[0] + old.len() as u64, total[1] + old.len() as u64];
+            columns.push(group.chunk(column));
+            continue;
+        }
         let Ok(mut cells) = split_array(&old) else { return Ok(None) };
         if cells.len() != rows_of(group) {
             return Ok(None);
         }
-        let mut differs = false;
-        for (row, new) in &hits {
-            let (Some(cell), Some(new)) = (cells.get_mut(*row), new.get(column)) else { return Ok(None) };
-            if cell != new {
-                if cell.starts_with(b"{\"ref\"") {
-                    return Ok(None);
-                }
+        for (row, new) in places.iter().zip(then) {
+            if let Some(cell) = cells.get_mut(*row) {
                 *cell = new;
-                differs = true;
             }
-        }
-        // A value that is an object of its own counts for more than its cell.
-        if cells.iter().any(|cell| cell.starts_with(b"{\"ref\"")) {
-            return Ok(None);
-        }
-        if !differs {
-            total = [total[0] + old.len() as u64, total[1] + old.len() as u64];
-            columns.push(group.chunk(column));
-            continue;
         }
         let mut json = Vec::with_capacity(old.len() + 64);
         json.push(b'[');

@@ -60,6 +60,11 @@ pub fn is_misplaced(error: &EngineError) -> bool {
     refusal(error).is_some_and(|refusal| codes.contains(&refusal.code))
 }
 
+/// Tells whether a statement failed because of a value that it was given.
+pub fn is_about_a_value(error: &EngineError) -> bool {
+    refusal(error).is_some_and(|refusal| refusal.code == Some(SqlState::INVALID_PARAMETER_VALUE))
+}
+
 fn refusal(error: &EngineError) -> Option<&Refusal> {
     if let EngineError::Statement { source, .. } = error { source.downcast_ref() } else { None }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::catalog::Relation;
-use super::link::Link;
+use super::link::{self, Link};
 use super::name::{literal, quoted};
 use super::read::{LARGE_OBJECTS, State};
 use super::{Options, changes, statement, value};
@@ -719,18 +719,20 @@ fn outcome(options: &Options, number: &str, life: Option<&str>, error: EngineErr
     const DOING: &str = "asking whether a transaction was committed";
     for _ in 0..OUTCOME_ATTEMPTS {
         let asked = Link::open(options).and_then(|link| {
-            let status = link.cell(&format!("SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8)", literal(number)), DOING)?;
-            Ok((status, link.cell(LIFE, DOING)?))
+            let now = link.cell(LIFE, DOING)?;
+            let status = link.cell(&format!("SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8)", literal(number)), DOING);
+            Ok((status, now))
         });
         match asked {
-            Ok((Some(status), now)) if status == "committed" => {
+            Ok((Ok(Some(status)), now)) if status == "committed" => {
                 return if now.as_deref() == life { Ok(()) } else { Err(EngineError::Uncertain) };
             }
-            Ok((Some(status), _)) if status == "aborted" => return Err(error),
-            // The server has not given such a number: it was lost in a crash.
-            Err(EngineError::Statement { .. }) => return Err(error),
-            Ok((Some(_), _)) | Err(EngineError::Unreadable { .. }) => std::thread::sleep(OUTCOME_PAUSE),
-            Ok((None, _)) | Err(_) => break,
+            Ok((Ok(Some(status)), _)) if status == "aborted" => return Err(error),
+            // The number was lost in a crash, and is to be given again.
+            Ok((Err(refused), _)) if link::is_about_a_value(&refused) => return Err(error),
+            Ok((Ok(None), _)) => break,
+            // It is not over yet, or the server is not there yet.
+            Ok(_) | Err(_) => std::thread::sleep(OUTCOME_PAUSE),
         }
     }
     Err(EngineError::Uncertain)
