@@ -140,7 +140,7 @@ pub fn read_state(
         }
     }
     let known = known.map(|known| Known { state: known, schema: &schema });
-    let tables = read_tables(transaction, store, &batch, &shapes, reference, known, rules, progress)?;
+    let tables = read_tables(transaction, store, &batch, &shapes, (reference, known), rules, progress)?;
     let stats = batch.finish()?;
     Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION, mark }, stats))
 }
@@ -198,7 +198,7 @@ pub fn read_ids(
     shapes.retain(|shape| wanted(&shape.name));
     let shapes: Vec<TableShape> = shapes.iter().map(|shape| as_kept(shape, reference)).collect();
     let known = known.map(|known| Known { state: known, schema: &reference.schema });
-    let tables = read_tables(transaction, store, &batch, &shapes, Some(reference), known, Rules::Keep, progress)?;
+    let tables = read_tables(transaction, store, &batch, &shapes, (Some(reference), known), Rules::Keep, progress)?;
     batch.finish()?;
     Ok(tables)
 }
@@ -218,8 +218,7 @@ fn read_tables(
     store: &Store,
     batch: &Batch<'_>,
     shapes: &[TableShape],
-    reference: Option<&State>,
-    known: Option<Known<'_>>,
+    (reference, known): (Option<&State>, Option<Known<'_>>),
     policy: Rules,
     progress: &dyn Progress,
 ) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {

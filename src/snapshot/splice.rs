@@ -27,6 +27,9 @@ pub enum SpliceError {
     Store(#[from] StoreError),
 }
 
+/// A group in which rows were found: its place, the group after, and by how much its JSON grew.
+type Found = (usize, Group, i64);
+
 /// A row by its key: the canonical JSON of its identity cells, joined by commas.
 type Rows<'a> = HashMap<Vec<u8>, Vec<&'a [u8]>>;
 
@@ -47,7 +50,7 @@ pub fn splice(
     }
     let groups = row_groups(manifest, objects)?;
     let wanted = candidates(manifest, &groups, &rows);
-    let found: Mutex<(usize, Vec<(usize, Group, i64)>)> = Mutex::new((0, Vec::new()));
+    let found: Mutex<(usize, Vec<Found>)> = Mutex::new((0, Vec::new()));
     let is_sure = Mutex::new(true);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || -> Result<(), SpliceError> {

@@ -206,6 +206,9 @@ const READING: &str = "reading the catalogue";
 
 type Facts = BTreeMap<String, String>;
 
+/// A key of a table, after its rank among others and its width: columns with the operators that compare them.
+type RankedKey = (u8, usize, Vec<(usize, String)>);
+
 fn fact(facts: &mut Facts, name: impl Into<String>, value: impl Into<String>) {
     facts.insert(name.into(), value.into());
 }
@@ -232,6 +235,7 @@ impl Reader<'_> {
         self.catalog.relations.get(&oid).filter(|_| !self.is_member((PG_CLASS, oid)))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the object, and every call names them in this order")]
     fn push(&mut self, address: Address, kind: ObjectKind, name: String, table: String, facts: Facts, sql: Option<String>, drop: String) {
         if !self.is_member(address) {
             if !kind.is_attribute() {
@@ -437,7 +441,7 @@ impl Reader<'_> {
                 (14, "foreign column options"),
             ];
             for (at, word) in others {
-                if let Some(value) = row.get(at).filter(|value| !value.is_empty() && !(at == 12 && *value == "-1")) {
+                if let Some(value) = row.get(at).filter(|value| !(value.is_empty() || at == 12 && *value == "-1")) {
                     facts.push((format!("{word} {name}"), value.to_owned()));
                 }
             }
@@ -475,7 +479,7 @@ impl Reader<'_> {
              LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace \
              LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p','u','x') ORDER BY 1",
         )?;
-        let mut keys: HashMap<u32, (u8, usize, Vec<(usize, String)>)> = HashMap::new();
+        let mut keys: HashMap<u32, RankedKey> = HashMap::new();
         for row in &rows {
             let (oid, table): (u32, u32) = (number(row, 0), number(row, 1));
             let (Some(index), Some(relation)) = (self.relation(oid).cloned(), self.catalog.relations.get(&table).cloned()) else {
