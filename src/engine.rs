@@ -316,6 +316,11 @@ pub trait PatchTarget {
 
 /// A transaction that changes a database. Dropped without [`WriteTransaction::commit`], it leaves no trace.
 pub trait WriteTransaction: ReadTransaction + PatchTarget {
+    /// Tells whether [`ReadTransaction::schema`] has every statement in this transaction, so that a snapshot can be taken in it.
+    fn has_statements(&self) -> bool {
+        true
+    }
+
     /// Makes the changes durable.
     ///
     /// # Errors

@@ -443,6 +443,33 @@ pub fn take_from(
     Ok(Taken { stats, ..taken })
 }
 
+/// Tells whether a transaction still sees a state that was read before, by what the engine says of every table; no where it cannot tell.
+///
+/// # Errors
+/// The engine's.
+pub(super) fn is_unchanged(transaction: &mut dyn ReadTransaction, state: &State) -> Result<bool, OpError> {
+    let Some(mark) = &state.mark else { return Ok(false) };
+    let schema = transaction.schema()?;
+    if state.schema.contradicted_by(&schema, &|_| true).is_some() {
+        return Ok(false);
+    }
+    if !exact_settings(&transaction.settings()?).eq(exact_settings(&state.settings)) {
+        return Ok(false);
+    }
+    let shapes = transaction.shapes()?;
+    if shapes.len() != state.tables.len() {
+        return Ok(false);
+    }
+    for shape in &shapes {
+        let Some((_, manifest)) = state.table(&shape.name).filter(|(_, manifest)| manifest.shape() == *shape) else { return Ok(false) };
+        match transaction.changes(mark, shape, manifest.rows, 0)? {
+            Changes::Rows { new, gone: 0 } if new.is_empty() => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
 /// Writes the snapshot file of a state whose objects are durable already.
 ///
 /// # Errors

@@ -304,6 +304,8 @@ fn fragile_columns(shape: &TableShape, schema: &Schema) -> HashSet<usize> {
         // What is no declared table is written row by row, whole.
         fragile.extend(0..shape.columns.len());
     }
+    // A value that is the name of something is read back where it is inserted only.
+    fragile.extend((0..shape.columns.len()).filter(|&at| shape.columns[at].declared_type.starts_with("reg")));
     // A number that the engine always gives by itself can be inserted, but not be changed.
     if let Some(object) = schema.object(ObjectKind::Table, &shape.name) {
         let is_given = |name: &str| object.facts.get(&format!("identity {name}")).is_some_and(|kind| kind == "a");
@@ -388,13 +390,20 @@ pub fn rollback(
             Err(settled) => return Ok(settled.map(|settled| *settled)),
         };
         let mut transaction = engine.begin_write()?;
-        if transaction.stamp()? == prepared.taken.stamp {
+        // A stamp may be the whole server's, on which others write other databases.
+        if transaction.stamp()? == prepared.taken.stamp || capture::is_unchanged(&mut *transaction, &prepared.taken.state)? {
             return finish(session, transaction, prepared, label).map(Some);
         }
     }
     // Others that keep writing are kept out at last. Before, they need not wait while the database is read and the plan is made.
     let mut transaction = engine.begin_write()?;
-    let taken = capture::take_from(session, &mut *transaction, label.clone(), Some(target), newest()?, Rules::Keep)?;
+    let taken = if transaction.has_statements() {
+        capture::take_from(session, &mut *transaction, label.clone(), Some(target), newest()?, Rules::Keep)?
+    } else {
+        // Who writes rows waits for this transaction; who reads does not.
+        let mut beside = (session.open)()?;
+        capture::take_from(session, &mut *beside.begin_read()?, label.clone(), Some(target), newest()?, Rules::Keep)?
+    };
     // What this plan needs was found out about the one before.
     match prepare(taken, target, scope, &mut |_, _| Ok(()), on_plan)? {
         Ok(prepared) => finish(session, transaction, prepared, label).map(Some),

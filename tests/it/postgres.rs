@@ -408,7 +408,7 @@ fn columns_and_tables_that_held_data_are_loss() {
         ("ALTER TABLE messages ALTER COLUMN body TYPE integer USING 0", "body"),
         ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "messages"),
     ] {
-        project.migrate(&[], sql).exits(4).says(&["lost data", word, "was rolled back to snapshot"]);
+        project.migrate(&[], sql).exits(4).says(&[word, "was rolled back to snapshot"]);
         assert_same(&before, &project.database.state(), sql);
     }
 }
@@ -495,12 +495,10 @@ fn settings_of_a_database_change_nothing_of_what_is_read() {
         "row_security = off",
         "quote_all_identifiers = on",
     ] {
-        project
-            .database
-            .psql(&format!("SET default_transaction_read_only = off; SET statement_timeout = 0; ALTER DATABASE {name} SET {setting}"));
+        project.database.psql(&format!("BEGIN READ WRITE; SET LOCAL statement_timeout = 0; ALTER DATABASE {name} SET {setting}; COMMIT"));
     }
     project.dbelay(&["diff", "plain", "live", "--data", "--exit-code"]).exits(0);
-    project.database.psql("SET statement_timeout = 0; SET default_transaction_read_only = off; UPDATE t SET d = NULL, at = NULL, i = NULL, b = NULL, f = 0, x = ''");
+    project.database.psql("BEGIN READ WRITE; UPDATE t SET d = NULL, at = NULL, i = NULL, b = NULL, f = 0, x = ''; COMMIT");
     project.dbelay(&["rollback", "plain", "--yes"]).exits(0);
     project.dbelay(&["diff", "plain", "live", "--data", "--exit-code"]).exits(0);
     let all = "SET statement_timeout = 0; SET extra_float_digits = 3; SET bytea_output = hex; SELECT f, b, x, at = '2024-02-03 04:05:06.789+00', i = '1 year -2 days 03:04:05.6' FROM t";
@@ -774,7 +772,7 @@ fn what_cannot_be_reached_on_a_server_is_named_and_no_password_is() {
     let missing = project.url.replace(project.database.name(), "dbelay_not_there");
     let nowhere = format!("postgres://ann:{PASSWORD}@127.0.0.1:1/app");
     for (url, words) in [(role, "dbelay_nobody"), (missing, "dbelay_not_there"), (nowhere, "127.0.0.1")] {
-        let run = finish(project.sandbox.command().args(["--db", &url, "snapshot"])).exits(3).says(&[words]);
+        let run = finish(project.sandbox.command().args(["--db", &url, "snapshot"])).exits(2).says(&[words]);
         assert!(!run.stderr.contains(PASSWORD), "{}", run.stderr);
     }
 }

@@ -557,7 +557,9 @@ impl Reader<'_> {
         let rows = self.rows(
             "SELECT k.oid::int8, k.conname, k.contype, k.conrelid::int8, k.contypid::int8, k.convalidated, \
                     pg_catalog.pg_get_constraintdef(k.oid), k.conparentid::int8, k.confrelid::int8, \
-                    k.conkey::int2[]::text, k.confkey::int2[]::text, k.confdeltype, k.confupdtype, k.conislocal \
+                    k.conkey::int2[]::text, k.confkey::int2[]::text, k.confdeltype, k.confupdtype, \
+                    (SELECT pg_catalog.string_agg(t.tgenabled::text, '' ORDER BY t.tgtype, t.tgrelid = k.conrelid) FROM pg_catalog.pg_trigger t \
+                       WHERE t.tgconstraint = k.oid AND k.contype = 'f') \
              FROM pg_catalog.pg_constraint k ORDER BY 1",
         )?;
         for row in &rows {
@@ -587,6 +589,10 @@ impl Reader<'_> {
                 'f' if number::<u32>(row, 7) == 0 => {
                     if !is_valid {
                         fact(&mut facts, "not valid", "");
+                    }
+                    // The server checks it by triggers of its own, which can be switched off.
+                    if let Some(states) = row.get(13).filter(|states| states.chars().any(|state| state != 'O')) {
+                        fact(&mut facts, "triggers", states);
                     }
                     self.push(address, ObjectKind::ForeignKey, own, relation.shown, facts, Some(sql), drop);
                 }
@@ -1154,14 +1160,14 @@ impl Reader<'_> {
             "SELECT d.classoid::int8, d.objoid::int8, d.objsubid, i.type, i.identity, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE d.objoid >= 16384 OR d.classoid = 2615 AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.oid = d.objoid \
-               AND (n.nspname ~ '^pg_' OR n.nspname = 'information_schema' OR n.nspname = 'public' AND d.description = 'standard public schema')) ORDER BY 1, 2, 3",
+               AND (n.nspname ~ '^pg_' OR n.nspname = 'information_schema')) ORDER BY 1, 2, 3",
         )?;
         for row in &rows {
             let address: Address = (number(row, 0), number(row, 1));
             let (word, identity) = (text(row, 3), text(row, 4));
             let is_ours = self.catalog.places.contains_key(&address) || self.catalog.part_of.contains_key(&address);
-            // An extension's own comment comes with it; one on a part of it too.
-            if word.is_empty() || self.is_member(address) || address.0 == PG_EXTENSION || !is_ours {
+            // What is part of an extension has the comment that comes with it.
+            if word.is_empty() || self.is_member(address) || !is_ours {
                 continue;
             }
             let word = match word.as_str() {

@@ -695,6 +695,11 @@ impl ReadTransaction for Writing<'_> {
 }
 
 impl WriteTransaction for Writing<'_> {
+    fn has_statements(&self) -> bool {
+        // `pg_dump` cannot see what this transaction changed, and only it writes them all.
+        false
+    }
+
     fn commit(mut self: Box<Self>) -> Result<(), EngineError> {
         let link = self.state.link;
         // A transaction in which something failed refuses this; a COMMIT would end it without a word.
