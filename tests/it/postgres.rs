@@ -491,7 +491,7 @@ fn settings_of_a_database_change_nothing_of_what_is_read() {
         "timezone = 'Asia/Kolkata'",
         "standard_conforming_strings = off",
         "default_transaction_read_only = on",
-        "statement_timeout = '1ms'",
+        "statement_timeout = '500ms'",
         "row_security = off",
         "quote_all_identifiers = on",
     ] {
