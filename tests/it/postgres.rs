@@ -477,7 +477,7 @@ fn same_names_in_other_schemas_and_a_search_path_do_not_mislead() {
 fn settings_of_a_database_change_nothing_of_what_is_read() {
     let Some(project) = Project::with(
         "CREATE TABLE t(id integer PRIMARY KEY, d date, at timestamptz, i interval, b bytea, f double precision, x text);
-         INSERT INTO t VALUES(1, '2024-02-03', '2024-02-03 04:05:06.789+00', '1 year -2 days 03:04:05.6', '\\x00ff5c', 0.1 + 0.2, 'a\\b')",
+         INSERT INTO t VALUES(1, '2024-02-03', '2024-02-03 04:05:06.789+00', '1 year -2 days 03:04:05.6', '\\x00ff5c', 0.1::float8 + 0.2::float8, 'a\\b')",
     ) else {
         return;
     };
