@@ -125,6 +125,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
         let verb = if created(object.kind, &object.name) { "make anew" } else { "drop" };
         lines.push(format!("{verb} {} `{}`", object.kind.word(), object.name));
     }
+    lines.extend(plan.clear.iter().map(|shape| format!("remove all rows of `{}`", shape.name)));
     for (object, _) in &plan.alter {
         lines.push(format!("change {} `{}` where it stands", object.kind.word(), object.name));
     }

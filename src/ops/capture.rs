@@ -134,11 +134,6 @@ pub fn read_state(
     let settings = transaction.settings()?;
     let schema_id = build::put_json(&batch, &schema, reference.map(|state| &state.schema_id))?;
     let shapes = transaction.shapes()?;
-    if mode == BatchMode::Durable {
-        for table in schema.tables.iter().filter(|table| table.kind == TableKind::Foreign) {
-            progress.warn(&format!("the rows of foreign table `{}` live elsewhere and are no part of the snapshot", table.name));
-        }
-    }
     let known = known.map(|known| Known { state: known, schema: &schema });
     let tables = read_tables(transaction, store, &batch, &shapes, (reference, known), rules, progress)?;
     let stats = batch.finish()?;
@@ -413,6 +408,7 @@ pub fn take(session: &Session<'_>, label: Label) -> Result<Taken, OpError> {
     let fingerprint = (session.fingerprint)();
     let mut engine = (session.open)()?;
     let taken = take_from(session, &mut *engine.begin_read()?, label, reference.as_ref(), parent, Rules::Adapt)?;
+    tell_skipped(session, &taken.state.schema);
     drop(engine);
     if let Some(fingerprint) = fingerprint
         && (session.fingerprint)().as_ref() == Some(&fingerprint)
@@ -441,6 +437,13 @@ pub fn take_from(
     let stamp = transaction.stamp()?;
     let taken = save_at(session, label, state, parent, stamp, time)?;
     Ok(Taken { stats, ..taken })
+}
+
+/// Names the tables whose rows are no part of a snapshot.
+pub(super) fn tell_skipped(session: &Session<'_>, schema: &Schema) {
+    for table in schema.tables.iter().filter(|table| table.kind == TableKind::Foreign) {
+        session.progress.warn(&format!("the rows of foreign table `{}` live elsewhere and are no part of the snapshot", table.name));
+    }
 }
 
 /// Tells whether a transaction still sees a state that was read before, by what the engine says of every table; no where it cannot tell.

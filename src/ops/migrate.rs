@@ -404,6 +404,7 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
         refuse_damage(&findings)?;
         let (state, stats) = read_state?;
         let pre = capture::save_at(session, label, state, parent, 0, time)?;
+        capture::tell_skipped(session, &pre.state.schema);
         Ok::<_, OpError>((Taken { stats, ..pre }, findings))
     })?;
     // Not remembered with the rest: what this build has is no affair of the file.

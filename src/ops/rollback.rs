@@ -304,8 +304,6 @@ fn fragile_columns(shape: &TableShape, schema: &Schema) -> HashSet<usize> {
         // What is no declared table is written row by row, whole.
         fragile.extend(0..shape.columns.len());
     }
-    // A value that is the name of something is read back where it is inserted only.
-    fragile.extend((0..shape.columns.len()).filter(|&at| shape.columns[at].declared_type.starts_with("reg")));
     // A number that the engine always gives by itself can be inserted, but not be changed.
     if let Some(object) = schema.object(ObjectKind::Table, &shape.name) {
         let is_given = |name: &str| object.facts.get(&format!("identity {name}")).is_some_and(|kind| kind == "a");

@@ -814,7 +814,10 @@ fn what_is_taken_over_from_an_earlier_snapshot_is_what_reading_would_find() {
          INSERT INTO t SELECT i / 3, i % 3, 'ok', md5(i::text), i / 7.0 FROM generate_series(1, 30000) AS i;
          CREATE TABLE words(w text PRIMARY KEY, n integer); INSERT INTO words SELECT md5(i::text), i FROM generate_series(1, 9000) AS i;
          CREATE TABLE bare(v text); INSERT INTO bare SELECT 'x' || i FROM generate_series(1, 100) AS i;
-         CREATE TABLE long(id integer PRIMARY KEY, v text); INSERT INTO long SELECT i, repeat('x', 70000) FROM generate_series(1, 5) AS i",
+         CREATE TABLE long(id integer PRIMARY KEY, v text); INSERT INTO long SELECT i, repeat('x', 70000) FROM generate_series(1, 5) AS i;
+         CREATE TABLE part(a integer); CREATE TABLE holder(id integer PRIMARY KEY, p part, ps part[]);
+         INSERT INTO holder VALUES(1, ROW(1), ARRAY[ROW(2)::part]);
+         CREATE TABLE named(id integer PRIMARY KEY, r regclass, rs regclass[]); INSERT INTO named VALUES(1, 'bare', '{bare}'), (2, '-', '{-}')",
     ) else {
         return;
     };
@@ -842,6 +845,8 @@ fn what_is_taken_over_from_an_earlier_snapshot_is_what_reading_would_find() {
         ),
         ("rewritten", "VACUUM FULL t"),
         ("clustered", "CLUSTER t USING t_pkey; UPDATE t SET n = 1 WHERE a = 1"),
+        ("a column of a row in another table", "ALTER TABLE part ADD COLUMN b integer"),
+        ("another name for what is named", "ALTER TABLE bare RENAME TO naked"),
         ("emptied", "TRUNCATE words"),
     ] {
         project.dbelay(&["snapshot", "-q"]).exits(0);

@@ -107,7 +107,7 @@ fn key(name: &str) -> i64 {
     i64::from_le_bytes(xxhash_rust::xxh3::xxh3_64(format!("dbelay {name}").as_bytes()).to_le_bytes())
 }
 
-/// Says that a scratch database is in use. Such locks are a database's own, so all are taken in the same one.
+/// Says that a scratch database is in use.
 ///
 /// # Errors
 /// [`EngineError::Locked`] where another has it.
@@ -117,12 +117,17 @@ pub fn hold(options: &Options, name: &str) -> Result<Hold, EngineError> {
     if had.as_deref() == Some("t") { Ok(Hold { _link: link }) } else { Err(EngineError::Locked { who: String::new(), waited_ms: 0 }) }
 }
 
-/// Tells whether somebody says that a scratch database is in use.
+/// Tells whether somebody says that a scratch database is in use, in whichever database of the server they took the lock.
 ///
 /// # Errors
 /// The server's.
 pub fn is_in_use(options: &Options, name: &str) -> Result<bool, EngineError> {
     let link = beside(options)?;
-    let had = link.cell(&format!("SELECT pg_catalog.pg_try_advisory_lock({})", key(name)), "looking at a scratch database")?;
-    Ok(had.as_deref() != Some("t"))
+    // The server shows a key of 64 bits as two halves.
+    let key = key(name).to_be_bytes();
+    let [high, low] = [&key[..4], &key[4..]].map(|half| half.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte)));
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = {high} AND objid = {low} LIMIT 1"
+    );
+    Ok(link.cell(&sql, "looking at a scratch database")?.is_some())
 }

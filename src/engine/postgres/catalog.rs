@@ -38,6 +38,7 @@ const PG_POLICY: u32 = 3256;
 const PG_EXTENSION: u32 = 3079;
 const PG_PUBLICATION: u32 = 6104;
 const PG_PUBLICATION_REL: u32 = 6106;
+const PG_PUBLICATION_NAMESPACE: u32 = 6237;
 const PG_EVENT_TRIGGER: u32 = 3466;
 const PG_STATISTIC_EXT: u32 = 3381;
 
@@ -106,6 +107,9 @@ pub struct Attribute {
     pub sql_type: String,
     /// The type's name in the catalogue, that of the base type for a domain.
     pub base: String,
+    /// Whether the text of its values says nothing but what its rows hold and the type declares: not the name of something else, which may get
+    /// another name, and not a row of a table, which may get another column.
+    pub is_self_contained: bool,
     /// Whether NULL is refused.
     pub not_null: bool,
     /// Its default, or the expression that computes it.
@@ -373,9 +377,12 @@ impl Reader<'_> {
     fn columns(&mut self) -> Result<(), EngineError> {
         let compression = if self.version >= 140_000 { "a.attcompression" } else { "''" };
         let types = self.rows(
-            "SELECT t.oid::int8, t.typtype, t.typbasetype::int8, CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END \
+            "SELECT t.oid::int8, t.typtype, t.typbasetype::int8, CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END, t.typelem::int8 \
              FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace",
         )?;
+        // A type that is no domain says nothing of a row; its elements may.
+        let elements: HashMap<u32, (char, u32)> =
+            types.iter().map(|row| (number(row, 0), (letter(row, 1).unwrap_or(' '), number(row, 4)))).collect();
         let types: HashMap<u32, (bool, u32, String)> =
             types.iter().map(|row| (number(row, 0), (row.get(1) == Some("d"), number(row, 2), text(row, 3)))).collect();
         let base_of = |oid: u32| {
@@ -389,6 +396,22 @@ impl Reader<'_> {
                 }
             }
             String::new()
+        };
+        let is_self_contained = |oid: u32| {
+            let mut oid = oid;
+            for _ in 0..64 {
+                let (Some((is_domain, base, name)), Some((kind, element))) = (types.get(&oid), elements.get(&oid)) else { return false };
+                // Composites, ranges and whatever a later server has may hold anything.
+                if !matches!(kind, 'b' | 'd' | 'e') || name.starts_with("reg") || name == "aclitem" {
+                    return matches!(kind, 'r' | 'm') && !name.is_empty();
+                }
+                match (is_domain, element) {
+                    (true, _) => oid = *base,
+                    (false, 0) => return true,
+                    (false, element) => oid = *element,
+                }
+            }
+            false
         };
         let rows = self.rows(&format!(
             "SELECT a.attrelid::int8, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8, a.attnotnull, \
@@ -410,6 +433,7 @@ impl Reader<'_> {
                 name: text(row, 2),
                 sql_type: text(row, 3),
                 base: base_of(number(row, 4)),
+                is_self_contained: is_self_contained(number(row, 4)),
                 not_null: row.get(5) == Some("t"),
                 default: row.get(6).map(ToOwned::to_owned),
                 generated: some(8),
@@ -931,6 +955,19 @@ impl Reader<'_> {
             let drop = format!("ALTER PUBLICATION {} DROP TABLE {}", quoted(&publication), relation.sql());
             let name = format!("publication table {publication} {}", relation.shown);
             self.push((PG_PUBLICATION_REL, number(row, 0)), ObjectKind::Other, name, relation.shown, facts, None, drop);
+        }
+        if self.version >= 150_000 {
+            let rows = self.rows(
+                "SELECT r.oid::int8, p.pubname, n.nspname FROM pg_catalog.pg_publication_namespace r \
+                 JOIN pg_catalog.pg_publication p ON p.oid = r.pnpubid JOIN pg_catalog.pg_namespace n ON n.oid = r.pnnspid ORDER BY 1",
+            )?;
+            for row in &rows {
+                let (publication, schema) = (text(row, 1), text(row, 2));
+                let drop = format!("ALTER PUBLICATION {} DROP TABLES IN SCHEMA {}", quoted(&publication), quoted(&schema));
+                let name = format!("publication schema {publication} {schema}");
+                let facts = Facts::from([("publication".to_owned(), publication)]);
+                self.push((PG_PUBLICATION_NAMESPACE, number(row, 0)), ObjectKind::Other, name, String::new(), facts, None, drop);
+            }
         }
         let rows = self.rows(
             "SELECT e.oid::int8, e.evtname, (pg_catalog.to_jsonb(e) - 'oid' - 'evtowner' - 'evtfoid')::text, e.evtfoid::pg_catalog.regprocedure::text \

@@ -7,7 +7,8 @@
 //! If none is new and none is gone, the table is what it was.
 //!
 //! *Must*, for this to be a proof: the table is the same one, with the same columns (by their numbers: one that was dropped and added again is another);
-//! no type, and nothing else that values are written with, was changed (whoever asks compares the schemas); the server's numbers were not given twice,
+//! no type was changed (whoever asks compares the schemas), and no value is
+//! written with what others may change, such as the name of a table; the server's numbers were not given twice,
 //! so it was not restarted, restored or crashed since; and the mark is not so old that numbers of 32 bits have come round. A row whose number looks
 //! new and is not, because it is two thousand million transactions old, only makes a row read again.
 
@@ -72,9 +73,8 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
     }
     let catalog = state.catalog()?;
     let Some(relation) = catalog.relation(&shape.name) else { return Ok(Changes::Unknown) };
-    // The text of a value of such a type is the name of something, which may have another name now.
-    let is_name = |base: &str| base.starts_with("reg") || base.is_empty() && relation.columns.iter().any(|c| c.sql_type.starts_with("reg"));
-    let is_ours = mark.tables.get(&shape.name) == Some(&identity(relation)) && !relation.columns.iter().any(|column| is_name(&column.base));
+    let is_ours =
+        mark.tables.get(&shape.name) == Some(&identity(relation)) && relation.columns.iter().all(|column| column.is_self_contained);
     let Some((_, next)) = numbers(state)? else { return Ok(Changes::Unknown) };
     if !is_ours
         || relation.is_foreign_heap

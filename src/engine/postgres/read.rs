@@ -379,21 +379,32 @@ impl Drop for Reading<'_> {
     }
 }
 
-impl ReadTransaction for Reading<'_> {
+/// What reads by a [`State`], of one that it has or makes.
+pub(super) trait Stated {
+    fn with<T>(&mut self, run: impl FnOnce(&mut State<'_>) -> T) -> T;
+}
+
+impl Stated for Reading<'_> {
+    fn with<T>(&mut self, run: impl FnOnce(&mut State<'_>) -> T) -> T {
+        run(&mut self.state)
+    }
+}
+
+impl<S: Stated> ReadTransaction for S {
     fn schema(&mut self) -> Result<Schema, EngineError> {
-        self.state.schema()
+        self.with(|state| state.schema())
     }
 
     fn settings(&mut self) -> Result<Settings, EngineError> {
-        self.state.settings()
+        self.with(|state| state.settings())
     }
 
     fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError> {
-        self.state.shapes()
+        self.with(|state| state.shapes())
     }
 
     fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError> {
-        self.state.row_bytes(shape)
+        self.with(|state| state.row_bytes(shape))
     }
 
     fn read_table(
@@ -402,31 +413,31 @@ impl ReadTransaction for Reading<'_> {
         rule: CutRule,
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        self.state.read_table(shape, rule, sink)
+        self.with(|state| state.read_table(shape, rule, sink))
     }
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
-        self.state.findings()
+        self.with(|state| state.findings())
     }
 
     fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
-        self.state.query(sql, rows_max)
+        self.with(|state| state.query(sql, rows_max))
     }
 
     fn stamp(&mut self) -> Result<u64, EngineError> {
-        self.state.stamp()
+        self.with(|state| state.stamp())
     }
 
     fn sibling(&mut self) -> Result<Option<Box<dyn ReadTransaction + Send>>, EngineError> {
-        Ok(self.state.sibling()?.map(|sibling| Box::new(sibling) as Box<dyn ReadTransaction + Send>))
+        self.with(|state| Ok(state.sibling()?.map(|sibling| Box::new(sibling) as Box<dyn ReadTransaction + Send>)))
     }
 
     fn mark(&mut self) -> Result<Option<String>, EngineError> {
-        changes::mark(&self.state)
+        self.with(|state| changes::mark(state))
     }
 
     fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
-        changes::changes(&self.state, mark, shape, rows_then, rows_max)
+        self.with(|state| changes::changes(state, mark, shape, rows_then, rows_max))
     }
 }
 
@@ -438,53 +449,10 @@ pub(super) struct Sibling {
     catalog: Arc<Catalog>,
 }
 
-impl Sibling {
-    fn state(&self) -> State<'_> {
-        let state = State::new(&self.link, &self.options, self.version, None);
+impl Stated for Sibling {
+    fn with<T>(&mut self, run: impl FnOnce(&mut State<'_>) -> T) -> T {
+        let mut state = State::new(&self.link, &self.options, self.version, None);
         *state.catalog.borrow_mut() = Some(Arc::clone(&self.catalog));
-        state
-    }
-}
-
-impl ReadTransaction for Sibling {
-    fn schema(&mut self) -> Result<Schema, EngineError> {
-        self.state().schema()
-    }
-
-    fn settings(&mut self) -> Result<Settings, EngineError> {
-        self.state().settings()
-    }
-
-    fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError> {
-        self.state().shapes()
-    }
-
-    fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError> {
-        self.state().row_bytes(shape)
-    }
-
-    fn read_table(
-        &mut self,
-        shape: &TableShape,
-        rule: CutRule,
-        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        self.state().read_table(shape, rule, sink)
-    }
-
-    fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
-        self.state().findings()
-    }
-
-    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
-        self.state().query(sql, rows_max)
-    }
-
-    fn stamp(&mut self) -> Result<u64, EngineError> {
-        self.state().stamp()
-    }
-
-    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
-        changes::changes(&self.state(), mark, shape, rows_then, rows_max)
+        run(&mut state)
     }
 }

@@ -55,6 +55,10 @@ pub fn assemble(link: &Link, catalog: &Catalog, entries: &[Entry], default_schem
             "INDEX ATTACH" => Some(format!("index attach {}", relation())),
             "SEQUENCE OWNED BY" => Some(format!("sequence owned by {}", relation())),
             "ROW SECURITY" => Some(format!("row security {}", relation())),
+            "USER MAPPING" => {
+                let parts = entry.tag.strip_prefix("USER MAPPING ").and_then(|rest| rest.rsplit_once(" SERVER "));
+                parts.map(|(user, server)| format!("user mapping {user} on server {server}"))
+            }
             _ => None,
         };
         let address = (entry.class, entry.oid);

@@ -15,7 +15,6 @@
 //! name.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,10 +22,10 @@ use bytes::Bytes;
 use super::catalog::Relation;
 use super::link::{self, Link};
 use super::name::{literal, quoted};
-use super::read::{LARGE_OBJECTS, State};
-use super::{Options, changes, statement, value};
-use crate::engine::{Answer, Changes, EngineError, Finding, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
-use crate::rows::{CutRule, RowGroup, TableShape};
+use super::read::{LARGE_OBJECTS, State, Stated};
+use super::{Options, statement, value};
+use crate::engine::{EngineError, PatchTarget, RowSource, WriteTransaction};
+use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
 
@@ -336,8 +335,15 @@ impl PatchTarget for Writing<'_> {
         {
             let catalog = self.state.catalog()?;
             for object in objects.iter().rev() {
-                if let Some(known) = catalog.object(object.kind, &object.name).filter(|known| !known.drop.is_empty()) {
-                    statements.push(known.drop.clone());
+                match catalog.object(object.kind, &object.name) {
+                    Some(known) if !known.drop.is_empty() => statements.push(known.drop.clone()),
+                    Some(_) => {}
+                    // What the catalogue does not list goes with what it needs, or not at all, which the proof would not see.
+                    None if object.needs.iter().any(|(kind, name)| objects.iter().any(|o| o.kind == *kind && o.name == *name)) => {}
+                    None => {
+                        let what = format!("{} `{}` cannot be taken away alone", object.kind.word(), object.name);
+                        return Err(EngineError::Unsupported(what));
+                    }
                 }
             }
         }
@@ -556,7 +562,15 @@ fn joined(locator: &[(String, String, String)], values: &[(usize, String)]) -> (
     let width = values.iter().map(|(at, _)| at + 1).max().unwrap_or(0).max(locator.len());
     let parameters: Vec<String> = (1..=width).map(|n| format!("${n}::text[]")).collect();
     let names: Vec<String> = (0..width).map(|n| format!("c{n}")).collect();
-    let cast = |at: usize, sql_type: &str| format!("u.c{at}::{sql_type} AS c{at}");
+    let cast = |at: usize, sql_type: &str| {
+        let value = format!("u.c{at}::{sql_type}");
+        // The name of nothing is read where a row is inserted, and by no cast.
+        if sql_type.starts_with("reg") && !sql_type.ends_with("[]") {
+            format!("CASE WHEN u.c{at} = '-' THEN 0::pg_catalog.oid::{sql_type} ELSE {value} END AS c{at}")
+        } else {
+            format!("{value} AS c{at}")
+        }
+    };
     let casts: Vec<String> = locator
         .iter()
         .enumerate()
@@ -647,50 +661,9 @@ fn missing_roles(sql: &str) -> String {
     )
 }
 
-impl ReadTransaction for Writing<'_> {
-    fn schema(&mut self) -> Result<Schema, EngineError> {
-        self.state.schema()
-    }
-
-    fn settings(&mut self) -> Result<Settings, EngineError> {
-        self.state.settings()
-    }
-
-    fn shapes(&mut self) -> Result<Vec<TableShape>, EngineError> {
-        self.state.shapes()
-    }
-
-    fn row_bytes(&mut self, shape: &TableShape) -> Result<u64, EngineError> {
-        self.state.row_bytes(shape)
-    }
-
-    fn read_table(
-        &mut self,
-        shape: &TableShape,
-        rule: CutRule,
-        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        self.state.read_table(shape, rule, sink)
-    }
-
-    fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
-        self.state.findings()
-    }
-
-    fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
-        self.state.query(sql, rows_max)
-    }
-
-    fn stamp(&mut self) -> Result<u64, EngineError> {
-        self.state.stamp()
-    }
-
-    fn mark(&mut self) -> Result<Option<String>, EngineError> {
-        changes::mark(&self.state)
-    }
-
-    fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
-        changes::changes(&self.state, mark, shape, rows_then, rows_max)
+impl Stated for Writing<'_> {
+    fn with<T>(&mut self, run: impl FnOnce(&mut State<'_>) -> T) -> T {
+        run(&mut self.state)
     }
 }
 
