@@ -136,7 +136,7 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let mut allow = args.allow.clone();
     allow.extend(config.map(|config| config.migrate.allow.clone()).unwrap_or_default());
     let guards = config.map(|config| config.guards.clone()).unwrap_or_default();
-    let command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = recorded(&args.command);
     let options = Options { command, message: args.message.clone(), allow, guards };
     let migration = Migration {
         cx,
@@ -179,8 +179,13 @@ fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), 
     Ok(())
 }
 
+/// Writes a command as it is kept and shown: without the passwords of the URLs in it.
+fn recorded(command: &[OsString]) -> Vec<String> {
+    command.iter().map(|word| dbelay::source::redact(&word.to_string_lossy())).collect()
+}
+
 fn dry_run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
-    let command: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = recorded(&args.command);
     let where_to = if args.rehearse_only { " on a scratch copy" } else { "" };
     cx.output.say(format_args!("would take a snapshot, run `{}`{where_to}, and judge what it did", command.join(" ")));
     if cx.output.is_json() {
@@ -289,6 +294,10 @@ impl Migration<'_> {
             return Err(self.project.left_open(begin));
         }
         if self.options.command.is_empty() {
+            if entry.command.iter().any(|word| word.contains("***")) {
+                return Err(CliError::usage("the interrupted command had a password among its words, which was not kept")
+                    .hint("give the command again: `dbelay migrate --resume -- COMMAND`"));
+            }
             self.options.command.clone_from(&entry.command);
         }
         let Some(prepared) = Prepared::resume(session, entry)? else { return Err(self.project.left_open(begin)) };

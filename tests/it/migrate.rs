@@ -342,3 +342,21 @@ fn a_table_that_only_has_the_name_of_a_ledger_is_judged() {
     let sandbox = Sandbox::with("CREATE TABLE migrations(id INTEGER PRIMARY KEY, species TEXT); INSERT INTO migrations VALUES(1,'stork')");
     sandbox.migrate(&[], "DROP TABLE migrations").exits(4).says(&["table `migrations` was dropped with 1 row"]);
 }
+
+#[test]
+fn a_password_in_the_words_of_a_command_is_kept_nowhere() {
+    let sandbox = Sandbox::with(CHATS);
+    let command = ["sh", "-c", "test \"$1\" = postgres://ann:hunter2@h/app && sqlite3 app.db 'DELETE FROM messages'", "sh"];
+    let words = [&["migrate", "--allow", "messages", "--"][..], &command, &["postgres://ann:hunter2@h/app"]].concat();
+    let run = sandbox.dbelay(&words);
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    assert!(!sandbox.dbelay(&["op", "log"]).exits(0).stdout.contains("hunter2"));
+    let mut kept = 0;
+    for entry in walkdir::WalkDir::new(sandbox.path(".dbelay")).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file())
+    {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"hunter2").is_none(), "{}", entry.path().display());
+        kept += usize::from(memchr::memmem::find(&bytes, b"ann:***@h/app").is_some());
+    }
+    assert!(kept >= 2, "the command itself is kept");
+}
