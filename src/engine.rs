@@ -218,6 +218,31 @@ pub trait ReadTransaction {
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
 
+    /// Splits a table with a key into consecutive parts of about the same size, at most so many, that can be read side by side; none where that cannot
+    /// be done, or would not help.
+    ///
+    /// # Errors
+    /// The database's.
+    fn parts(&mut self, shape: &TableShape, parts_max: usize) -> Result<Vec<TablePart>, EngineError> {
+        let _ = (shape, parts_max);
+        Ok(Vec::new())
+    }
+
+    /// Reads a part of a table as if it were the whole table, as [`ReadTransaction::read_table`] does.
+    ///
+    /// # Errors
+    /// As there.
+    fn read_part(
+        &mut self,
+        shape: &TableShape,
+        part: &TablePart,
+        rule: CutRule,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let _ = (part, rule, sink);
+        Err(EngineError::Unsupported(format!("table `{}` is not read in parts", shape.name)))
+    }
+
     /// Returns another transaction that sees the same state and can be used beside this one; none where the engine has no such thing, or it would not
     /// help.
     ///
@@ -258,6 +283,15 @@ pub trait ReadTransaction {
     /// Returns a number that stays the same between two transactions of the same [`Engine`] value only if nobody else changed the database between
     /// them, and if nobody changed anything at its place: for a server, any of its databases.
     fn stamp(&mut self) -> Result<u64, EngineError>;
+}
+
+/// Consecutive rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablePart {
+    /// Which rows, in the words of the engine that split the table.
+    pub rows: String,
+    /// About how many bytes they take in the database.
+    pub bytes: u64,
 }
 
 /// Rows on their way into a database: complete rows of a shape, or locator cells, as each method says. Large values come
@@ -319,6 +353,15 @@ pub trait WriteTransaction: ReadTransaction + PatchTarget {
     /// Tells whether [`ReadTransaction::schema`] has every statement in this transaction, so that a snapshot can be taken in it.
     fn has_statements(&self) -> bool {
         true
+    }
+
+    /// Says that this transaction, which has written nothing yet, sees the state of a mark: what then changed since, it changed itself.
+    ///
+    /// # Errors
+    /// The database's.
+    fn starts_as(&mut self, mark: &str) -> Result<(), EngineError> {
+        let _ = mark;
+        Ok(())
     }
 
     /// Makes the changes durable.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod rehearse;
 pub mod rollback;
 pub mod seen;
+mod tables;
 pub mod undo;
 pub mod verdict;
 

@@ -100,6 +100,11 @@ impl CutRule {
         fitting > self.rows_target * 4 || fitting * 4 < self.rows_target
     }
 
+    /// Tells whether a group ends where the rule ends it, and not because there were no more rows.
+    pub fn is_whole(self, group: &RowGroup) -> bool {
+        self.ends_group(group.cut_hash, group.rows, group.bytes())
+    }
+
     fn ends_group(self, hash: u64, rows: u64, bytes: u64) -> bool {
         let target = self.rows_target.max(1);
         (rows >= (target / 4).max(1) && hash <= u64::MAX / target) || rows >= target.saturating_mul(4) || bytes >= GROUP_BYTES_MAX
@@ -137,6 +142,15 @@ pub struct RowGroup {
     pub cut_hash: u64,
     /// One chunk a column of the shape, in its order.
     pub columns: Vec<ColumnChunk>,
+}
+
+impl RowGroup {
+    /// Returns the bytes of its JSON, large values included, by which [`GROUP_BYTES_MAX`] is measured: without the brackets that close its arrays.
+    pub fn bytes(&self) -> u64 {
+        let bytes =
+            |column: &ColumnChunk| column.json.len() as u64 - 1 + column.large.iter().map(|large| large.json.len() as u64).sum::<u64>();
+        self.columns.iter().map(bytes).sum()
+    }
 }
 
 /// Writes one column's values.
@@ -198,6 +212,19 @@ impl ColumnWriter {
         }
     }
 
+    /// Appends text of printable ASCII characters without quotes and backslashes, which stands in JSON as it is.
+    pub fn push_plain(&mut self, text: &[u8]) {
+        if text.len() > LARGE_BYTES {
+            return self.push_text(text);
+        }
+        self.push_with(|out| {
+            out.reserve(text.len() + 2);
+            out.push(b'"');
+            out.extend_from_slice(text);
+            out.push(b'"');
+        });
+    }
+
     /// Appends a blob.
     pub fn push_blob(&mut self, bytes: &[u8]) {
         if bytes.len() > LARGE_BYTES {
@@ -205,6 +232,17 @@ impl ColumnWriter {
         } else {
             self.push_with(|out| value::encode_blob(out, bytes));
         }
+    }
+
+    /// Appends a cell that another writer wrote; `large` are that writer's large values from this cell on.
+    pub fn push_cell(&mut self, cell: &[u8], large: &mut dyn Iterator<Item = LargeValue>) {
+        if cell.starts_with(b"{\"ref\"")
+            && let Some(value) = large.next()
+        {
+            self.large_bytes += value.json.len() as u64;
+            self.large.push(value);
+        }
+        self.push_with(|out| out.extend_from_slice(cell));
     }
 
     fn push_large(&mut self, bytes: &[u8], encode: fn(&mut Vec<u8>, &[u8])) {

@@ -64,5 +64,6 @@ pub mod chunks;
 pub mod compare;
 pub mod manifest;
 pub mod rowdiff;
+pub mod seam;
 pub mod select;
 pub mod splice;

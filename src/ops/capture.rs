@@ -1,34 +1,17 @@
 //! Taking a snapshot: one read transaction, row groups hashed and compressed on all cores, everything durable and read back before
 //! the snapshot's file is written.
 
-use std::num::NonZero;
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use super::seen::{self, Seen};
+use super::tables::{Known, Reading};
 use super::{OpError, Session};
-use crate::engine::{Changes, EngineError, ReadTransaction};
+use crate::engine::{Changes, ReadTransaction};
 use crate::id::ObjectId;
-use crate::progress::{Progress, Unit};
-use crate::rows::{CutRule, RowGroup, TableShape};
-use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings, TableKind};
-use crate::snapshot::build::{self, Bases, StoredGroup};
-use crate::snapshot::manifest::{FORMAT_VERSION, Node, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
-use crate::snapshot::splice::{self, SpliceError};
-use crate::store::{Batch, BatchMode, BatchStats, Store, StoreError};
-
-/// The most threads that hash and compress.
-const THREADS_MAX: usize = 16;
-
-/// The share of a table's rows, as one in so many, up to which changed rows are taken over one by one.
-const SPLICED_SHARE: u64 = 50;
-
-/// How many changed rows are taken over one by one in any table.
-const SPLICED_ROWS_MIN: u64 = 2_000;
-
-/// JSON bytes a row that are assumed for a table that is still empty.
-const EMPTY_ROW_BYTES: u64 = 128;
+use crate::progress::Progress;
+use crate::rows::TableShape;
+use crate::schema::{Schema, SettingScope, Settings, TableKind};
+use crate::snapshot::build;
+use crate::snapshot::manifest::{FORMAT_VERSION, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
+use crate::store::{BatchMode, BatchStats, Store};
 
 /// A state whose objects were all built: what a snapshot file would say of it.
 #[derive(Debug, Clone)]
@@ -135,7 +118,7 @@ pub fn read_state(
     let schema_id = build::put_json(&batch, &schema, reference.map(|state| &state.schema_id))?;
     let shapes = transaction.shapes()?;
     let known = known.map(|known| Known { state: known, schema: &schema });
-    let tables = read_tables(transaction, store, &batch, &shapes, (reference, known), rules, progress)?;
+    let tables = Reading { store, batch: &batch, shapes: &shapes, reference, known, rules, progress }.run(transaction)?;
     let stats = batch.finish()?;
     Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION, mark }, stats))
 }
@@ -147,33 +130,6 @@ pub struct References<'a> {
     pub rules: Option<&'a State>,
     /// An earlier state with a mark: what did not change since is not read again.
     pub known: Option<&'a State>,
-}
-
-/// An earlier state, and what the database declares now.
-#[derive(Clone, Copy)]
-struct Known<'a> {
-    state: &'a State,
-    schema: &'a Schema,
-}
-
-impl<'a> Known<'a> {
-    /// Returns what is known of a table and still stands for it if no row was changed: it has the same columns, and what its values mean is
-    /// declared in the same way.
-    fn table(&self, shape: &TableShape, rule: CutRule) -> Option<(&'a str, &'a (ObjectId, TableManifest))> {
-        let mark = self.state.mark.as_deref()?;
-        let found = self.state.table(&shape.name).filter(|(_, manifest)| manifest.cut == rule && manifest.shape() == *shape)?;
-        let kinds = [ObjectKind::Table, ObjectKind::MaterializedView];
-        let twin = |schema: &'a Schema| kinds.iter().find_map(|kind| schema.object(*kind, &shape.name));
-        let (then, now) = (twin(&self.state.schema)?, twin(self.schema)?);
-        (then.is_same(now) && self.has_same_types()).then_some((mark, found))
-    }
-
-    fn has_same_types(&self) -> bool {
-        let is_type = |object: &&SchemaObject| matches!(object.kind, ObjectKind::Type | ObjectKind::Extension);
-        let types = |schema: &'a Schema| schema.objects.iter().filter(is_type);
-        types(self.schema).count() == types(&self.state.schema).count()
-            && types(self.schema).all(|object| self.state.schema.object(object.kind, &object.name).is_some_and(|then| then.is_same(object)))
-    }
 }
 
 /// Reads the wanted tables only, with the reference's rules, and stores nothing. They must be declared as the reference's are.
@@ -193,154 +149,10 @@ pub fn read_ids(
     shapes.retain(|shape| wanted(&shape.name));
     let shapes: Vec<TableShape> = shapes.iter().map(|shape| as_kept(shape, reference)).collect();
     let known = known.map(|known| Known { state: known, schema: &reference.schema });
-    let tables = read_tables(transaction, store, &batch, &shapes, (Some(reference), known), Rules::Keep, progress)?;
+    let reading = Reading { store, batch: &batch, shapes: &shapes, reference: Some(reference), known, rules: Rules::Keep, progress };
+    let tables = reading.run(transaction)?;
     batch.finish()?;
     Ok(tables)
-}
-
-struct Job<'a> {
-    table: usize,
-    sequence: usize,
-    group: RowGroup,
-    bases: &'a Bases,
-}
-
-/// What the workers hand back: for each table its groups with their place in it.
-type Collected = Mutex<Vec<Vec<(usize, StoredGroup)>>>;
-
-fn read_tables(
-    transaction: &mut dyn ReadTransaction,
-    store: &Store,
-    batch: &Batch<'_>,
-    shapes: &[TableShape],
-    (reference, known): (Option<&State>, Option<Known<'_>>),
-    policy: Rules,
-    progress: &dyn Progress,
-) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
-    let mut plans: Vec<(CutRule, Bases)> = Vec::with_capacity(shapes.len());
-    for shape in shapes {
-        let earlier = reference.and_then(|state| state.table(&shape.name));
-        let rule = match earlier {
-            Some((_, manifest)) if policy == Rules::Keep || !manifest.cut.is_outgrown(manifest.rows, manifest.bytes) => manifest.cut,
-            _ => match transaction.row_bytes(shape)? {
-                0 => CutRule::for_row_bytes(EMPTY_ROW_BYTES),
-                bytes => CutRule::for_row_bytes(bytes),
-            },
-        };
-        plans.push((rule, earlier.map_or_else(Bases::default, |(id, manifest)| bases(store, *id, manifest, shape))));
-    }
-    let rows = reference.map_or(0, State::rows);
-    progress.begin("reading", (rows > 0).then_some(rows), Unit::Rows);
-    let collected: Collected = Mutex::new(shapes.iter().map(|_| Vec::new()).collect());
-    let failed: Mutex<Option<StoreError>> = Mutex::new(None);
-    let recognised: Mutex<Vec<Option<(ObjectId, TableManifest)>>> = Mutex::new(vec![None; shapes.len()]);
-    let mut siblings = Vec::new();
-    while siblings.len() + 1 < shapes.len()
-        && let Some(sibling) = transaction.sibling()?
-    {
-        siblings.push(sibling);
-    }
-    // Large tables first, so that none is left for the end.
-    let mut order: Vec<usize> = (0..shapes.len()).collect();
-    let size = |at: usize| reference.and_then(|state| state.table(&shapes[at].name)).map_or(0, |(_, manifest)| manifest.bytes);
-    order.sort_by_key(|&at| std::cmp::Reverse(size(at)));
-    let next = AtomicUsize::new(0);
-    let read_some = |transaction: &mut dyn ReadTransaction, sender: crossbeam_channel::Sender<_>| -> Result<(), OpError> {
-        loop {
-            let Some(&table) = order.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
-            let (shape, (rule, bases)) = (&shapes[table], &plans[table]);
-            if let Some((mark, before)) = known.and_then(|known| known.table(shape, *rule))
-                && let Some(found) = recognise(transaction, store, batch, shape, mark, before)?
-            {
-                progress.advance(found.1.rows);
-                lock(&recognised)[table] = Some(found);
-                continue;
-            }
-            let mut sequence = 0;
-            transaction.read_table(shape, *rule, &mut |group| {
-                progress.advance(group.rows);
-                let job = Job { table, sequence, group, bases };
-                sequence += 1;
-                // Sending fails when every worker is gone, which only an error does.
-                if lock(&failed).is_some() || sender.send(job).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-        }
-    };
-    let read_some = &read_some;
-    let read = std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, NonZero::get).clamp(1, THREADS_MAX);
-        let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(threads * 2);
-        for _ in 0..threads {
-            let receiver = receiver.clone();
-            let (collected, failed) = (&collected, &failed);
-            scope.spawn(move || {
-                for job in receiver {
-                    match build::store_group(batch, job.group, job.bases) {
-                        Ok(stored) => lock(collected)[job.table].push((job.sequence, stored)),
-                        Err(error) => {
-                            lock(failed).get_or_insert(error);
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-        drop(receiver);
-        let beside: Vec<_> = siblings
-            .into_iter()
-            .map(|mut sibling| {
-                let sender = sender.clone();
-                scope.spawn(move || read_some(&mut *sibling, sender))
-            })
-            .collect();
-        let own = read_some(transaction, sender);
-        let lost = || OpError::from(EngineError::Unsupported("a reader ended before its time".to_owned()));
-        beside.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).fold(own, Result::and)
-    });
-    progress.finish();
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error.into());
-    }
-    read?;
-    let mut tables = Vec::with_capacity(shapes.len());
-    let collected = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let recognised = recognised.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (((shape, (rule, bases)), mut groups), recognised) in shapes.iter().zip(&plans).zip(collected).zip(recognised) {
-        if let Some(found) = recognised {
-            tables.push(found);
-            continue;
-        }
-        groups.sort_unstable_by_key(|(sequence, _)| *sequence);
-        let groups = groups.into_iter().map(|(_, stored)| stored).collect();
-        tables.push(build::assemble(batch, shape, *rule, groups, bases)?);
-    }
-    Ok(tables)
-}
-
-/// Finds out what became of a table that is known from before, without reading it; none where it must be read.
-fn recognise(
-    transaction: &mut dyn ReadTransaction,
-    store: &Store,
-    batch: &Batch<'_>,
-    shape: &TableShape,
-    mark: &str,
-    before: &(ObjectId, TableManifest),
-) -> Result<Option<(ObjectId, TableManifest)>, OpError> {
-    let (id, manifest) = before;
-    let rows_max = (manifest.rows / SPLICED_SHARE).max(SPLICED_ROWS_MIN);
-    match transaction.changes(mark, shape, manifest.rows, rows_max)? {
-        Changes::Unknown => Ok(None),
-        Changes::Rows { new, gone: 0 } if new.is_empty() => Ok(Some((*id, manifest.clone()))),
-        Changes::Rows { new, gone } if new.iter().map(|group| group.rows).sum::<u64>() == gone => {
-            match splice::splice(batch, store, (*id, manifest), &new) {
-                Ok(spliced) => Ok(spliced),
-                // What cannot be read of an earlier state only costs time.
-                Err(SpliceError::Compare(_)) => Ok(None),
-                Err(SpliceError::Store(error)) => Err(error.into()),
-            }
-        }
-        Changes::Rows { .. } => Ok(None),
-    }
 }
 
 /// Returns a shape as a state of an earlier format keeps it, whose ids are to be compared with.
@@ -351,45 +163,6 @@ fn as_kept(shape: &TableShape, state: &State) -> TableShape {
         }
         _ => shape.clone(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A worker that panicked left a plain list behind, which is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Finds what an earlier manifest offers as bases. What cannot be read is left out: bases only save space.
-fn bases(store: &Store, id: ObjectId, manifest: &TableManifest, shape: &TableShape) -> Bases {
-    let slot = |name: &str| manifest.columns.iter().position(|column| column.shape.name == name);
-    let mut bases =
-        Bases { manifest: Some(id), slots: shape.columns.iter().map(|column| slot(&column.name)).collect(), ..Bases::default() };
-    if let Some(root) = manifest.root {
-        collect_bases(store, root, manifest.depth, &mut bases);
-    }
-    bases
-}
-
-/// Walks a tree depth first, so that a node's first key is known when it is left; returns that key.
-fn collect_bases(store: &Store, id: ObjectId, level: u32, bases: &mut Bases) -> Option<String> {
-    let node: Node = serde_json::from_slice(&store.get(&id).ok()?).ok()?;
-    let first = match node {
-        Node::Groups(groups) => {
-            let first = groups.first()?.first.clone();
-            bases.groups.extend(groups.into_iter().map(|group| (group.first, group.columns)));
-            first
-        }
-        Node::Nodes(children) => {
-            let below = level.checked_sub(1).filter(|below| *below > 0)?;
-            let mut first = None;
-            for child in children {
-                let key = collect_bases(store, child.node, below, bases)?;
-                first.get_or_insert(key);
-            }
-            first?
-        }
-    };
-    bases.nodes.insert((level, first.clone()), id);
-    Some(first)
 }
 
 /// Takes a snapshot of the session's database. One that nobody wrote since it was seen is not read again.

@@ -35,6 +35,9 @@ const ATTEMPTS_MAX: u32 = 5;
 /// How many rows go to the database at once.
 const ROWS_AT_ONCE: usize = 1_000;
 
+/// How many bytes of updated rows are kept rather than looked for again.
+const UPDATES_BYTES_MAX: usize = 32 << 20;
+
 /// Counts of what was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Written {
@@ -250,16 +253,25 @@ fn patch(
     let mut update_columns: HashSet<usize> = HashSet::new();
     let mut is_uniform = true;
     let mut has_inserts = false;
+    // Updates come after all deletes. As long as they are few, and of the same columns, they need not be looked for again.
+    let mut updates: Vec<Row> = Vec::new();
+    let mut bytes = 0;
     rowdiff::diff_exact(from, to, store, Cells::Telling, &mut |change| match change {
         RowChange::Removed(before) => sender.push(locator(&before)),
         RowChange::Changed { before, columns, .. } if !is_update(&columns) => {
             has_inserts = true;
             sender.push(locator(&before))
         }
-        RowChange::Changed { columns, .. } => {
+        RowChange::Changed { after, columns, .. } => {
             is_uniform &=
                 update_columns.is_empty() || columns.len() == update_columns.len() && columns.iter().all(|c| update_columns.contains(c));
             update_columns.extend(columns);
+            bytes += after.iter().map(|cell| size_of_val(cell) + cell.len()).sum::<usize>();
+            if is_uniform && bytes <= UPDATES_BYTES_MAX {
+                updates.push(after)
+            } else {
+                updates = Vec::new()
+            }
             ControlFlow::Continue(())
         }
         RowChange::Added(_) => {
@@ -273,15 +285,18 @@ fn patch(
         let mut columns: Vec<usize> = update_columns.into_iter().collect();
         columns.sort_unstable();
         let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.update_rows(&shape, &columns, rows) };
-        // Where the same columns differ in all rows, only these need be read.
-        let cells = if is_uniform { Cells::Telling } else { Cells::All };
-        rowdiff::diff_exact(from, to, store, cells, &mut |change| match change {
-            RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => {
-                let cells_of = shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column));
-                sender.push(decode_cells(store, cells_of))
-            }
-            _ => ControlFlow::Continue(()),
-        })?;
+        let mut send =
+            |after: &Row| sender.push(decode_cells(store, shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column))));
+        if is_uniform && bytes <= UPDATES_BYTES_MAX {
+            let _ = updates.iter().try_for_each(send);
+        } else {
+            // Where the same columns differ in all rows, only these need be read.
+            let cells = if is_uniform { Cells::Telling } else { Cells::All };
+            rowdiff::diff_exact(from, to, store, cells, &mut |change| match change {
+                RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => send(&after),
+                _ => ControlFlow::Continue(()),
+            })?;
+        }
         written.updated += sender.finish()?;
     }
     if has_inserts {
@@ -465,6 +480,9 @@ fn finish(
     label: &Label,
 ) -> Result<RolledBack, OpError> {
     let Prepared { taken, wanted, plan } = prepared;
+    if let Some(mark) = &taken.state.mark {
+        transaction.starts_as(mark)?;
+    }
     let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
     // Everything that the new snapshot refers to is durable before the database is what it says.
     let batch = session.store.begin(BatchMode::Durable)?;

@@ -122,6 +122,15 @@ pub struct RowCounts {
 }
 
 impl RowCounts {
+    /// Adds what was found elsewhere in the same pair of tables.
+    pub fn add(&mut self, other: &Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+        self.changed += other.changed;
+        self.renumbered += other.renumbered;
+        self.cells.iter_mut().zip(&other.cells).for_each(|(cell, other)| *cell += other);
+    }
+
     /// Tells whether no row differs. Renumbered rows do not count.
     pub fn is_empty(&self) -> bool {
         self.added == 0 && self.removed == 0 && self.changed == 0

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -180,6 +181,7 @@ pub fn common_percent(pair: &TablePair, before: &TableManifest, after: &TableMan
     Ok(keys.min(percent(equal, seen)))
 }
 
+#[derive(Clone)]
 enum Key {
     /// These pairs of columns.
     Columns(Vec<usize>),
@@ -199,6 +201,9 @@ enum Slot<'a> {
     Chunk(ObjectId),
     Default(&'a str),
 }
+
+/// How many pairs of groups are compared before their changes are handed over.
+const ALIGNED_AT_ONCE: usize = 16;
 
 /// A row's place: its group in a list, and its place there.
 type Place = (u32, u32);
@@ -272,15 +277,13 @@ impl Diff<'_> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        for (from, to) in &aligned {
-            // Row by row only what differs in the group at all.
-            let differs = |pair: &usize| self.slot(from, *pair, Which::Before) != self.slot(to, *pair, Which::After);
-            let differing: Vec<usize> = self.compared.iter().copied().filter(differs).collect();
-            for row in 0..rows_of(to) {
-                let row = u32::try_from(row).unwrap_or(u32::MAX);
-                let (from, to) = (std::slice::from_ref(from), std::slice::from_ref(to));
-                if self.pair(counts, sink, &differing, (from, (0, row)), (to, (0, row)))?.is_break() {
-                    return Ok(ControlFlow::Break(()));
+        for some in aligned.chunks(ALIGNED_AT_ONCE) {
+            for (found, changes) in self.aligned_changes(some)? {
+                counts.add(&found);
+                for change in changes {
+                    if sink(change).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
         }
@@ -303,6 +306,73 @@ impl Diff<'_> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Compares groups with the same keys, on all cores; returns what was found in each pair, in their order.
+    fn aligned_changes(&self, pairs: &[(Group, Group)]) -> Result<Vec<(RowCounts, Vec<RowChange>)>, CompareError> {
+        let next = AtomicUsize::new(0);
+        // A cache belongs to one thread.
+        let Self { cache: Cache { objects, .. }, before, after, columns, compared, added, key, number, cells } = self;
+        let work = || -> Result<Vec<(usize, (RowCounts, Vec<RowChange>))>, CompareError> {
+            let cache = Cache::new(*objects);
+            let (compared, added, key) = (compared.clone(), added.clone(), key.clone());
+            let diff = Diff { cache: &cache, before, after, columns, compared, added, key, number: *number, cells: *cells };
+            let mut found = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some((from, to)) = pairs.get(at) else { return Ok(found) };
+                found.push((at, diff.aligned(from, to)?));
+            }
+        };
+        let mut found = std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(2, usize::from).min(pairs.len());
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut found = work()?;
+            for thread in others {
+                let lost = |_| CompareError::Read("a thread that compared ended before its time".into());
+                found.extend(thread.join().map_err(lost)??);
+            }
+            Ok::<_, CompareError>(found)
+        })?;
+        found.sort_unstable_by_key(|(at, _)| *at);
+        Ok(found.into_iter().map(|(_, found)| found).collect())
+    }
+
+    /// Compares two groups with the same keys, row by row.
+    fn aligned(&self, from: &Group, to: &Group) -> Result<(RowCounts, Vec<RowChange>), CompareError> {
+        let mut counts = RowCounts { cells: vec![0; self.columns.len()], ..RowCounts::default() };
+        let mut changes = Vec::new();
+        // Only what differs in the group at all.
+        let differs = |pair: &usize| self.slot(from, *pair, Which::Before) != self.slot(to, *pair, Which::After);
+        let differing: Vec<usize> = self.compared.iter().copied().filter(differs).collect();
+        let is_skipped = self.equal_rows(from, to, &differing)?;
+        let mut keep = |change| {
+            changes.push(change);
+            ControlFlow::Continue(())
+        };
+        for row in (0..rows_of(to)).filter(|row| !is_skipped.get(*row).copied().unwrap_or(false)) {
+            let row = u32::try_from(row).unwrap_or(u32::MAX);
+            let (from, to) = (std::slice::from_ref(from), std::slice::from_ref(to));
+            let _ = self.pair(&mut counts, &mut keep, &differing, (from, (0, row)), (to, (0, row)))?;
+        }
+        Ok((counts, changes))
+    }
+
+    /// Tells of each row of two groups whether it is the same in both, where only these pairs of columns can differ; nothing where more is to be
+    /// looked at.
+    fn equal_rows(&self, from: &Group, to: &Group, differing: &[usize]) -> Result<Vec<bool>, CompareError> {
+        if !self.added.is_empty() || self.number.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut is_equal = vec![true; rows_of(to)];
+        for &pair in differing {
+            let (Some(before), Some(after)) = (self.column(Which::Before, pair), self.column(Which::After, pair)) else { continue };
+            let (before, after) = (self.cache.chunk(self.before, from, before)?, self.cache.chunk(self.after, to, after)?);
+            for (row, is_equal) in is_equal.iter_mut().enumerate() {
+                *is_equal = *is_equal && before.cell(row) == after.cell(row);
+            }
+        }
+        Ok(is_equal)
     }
 
     /// Compares two rows with the same key in some pairs of columns.

@@ -169,10 +169,17 @@ fn group_after(
     let keys: Vec<Vec<u8>> = manifest.identity.iter().map(|&column| read(column)).collect::<Result<_, _>>()?;
     let Ok(keys) = keys.iter().map(|json| split_array(json)).collect::<Result<Vec<_>, _>>() else { return Ok(None) };
     let mut hits = Vec::new();
+    let mut key = Vec::new();
     for row in 0..rows_of(group) {
-        let cells: Option<Vec<&[u8]>> = keys.iter().map(|column| column.get(row).copied()).collect();
-        let Some(cells) = cells else { return Ok(None) };
-        if let Some(cells) = rows.get(&cells.join(&b',')) {
+        key.clear();
+        for (at, column) in keys.iter().enumerate() {
+            if at > 0 {
+                key.push(b',');
+            }
+            let Some(cell) = column.get(row) else { return Ok(None) };
+            key.extend_from_slice(cell);
+        }
+        if let Some(cells) = rows.get(&key) {
             hits.push((row, cells));
         }
     }

@@ -48,7 +48,7 @@ pub struct Batch<'s> {
 struct BatchState {
     seen: HashSet<ObjectId>,
     stats: BatchStats,
-    packs: Vec<(PathBuf, ObjectId, Vec<Entry>)>,
+    packs: Vec<(PathBuf, Vec<Entry>)>,
     durable: Option<PackWriter<TemporaryFile>>,
     scratch: Option<PackWriter<File>>,
 }
@@ -63,6 +63,11 @@ impl Batch<'_> {
     fn state(&self) -> MutexGuard<'_, BatchState> {
         // Whoever panicked did so while compressing, outside the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether anything is written: whether it matters to what an object is similar.
+    pub fn keeps(&self) -> bool {
+        self.mode != BatchMode::IdsOnly
     }
 
     /// Puts an object; may be called from many threads. `base` names an object that is likely to be similar.
@@ -98,10 +103,17 @@ impl Batch<'_> {
         state.stats.objects_new += 1;
         state.stats.raw_bytes += json.len() as u64;
         state.stats.stored_bytes += stored.len() as u64;
-        self.append(&mut state, id, codec, base_id, json.len() as u64, &stored, &packs)?;
+        let full = self.append(&mut state, id, codec, base_id, json.len() as u64, &stored, &packs)?;
+        drop(state);
+        if let Some(full) = full {
+            // Waiting for the disk need not keep others from going on with the next pack.
+            let published = publish(full, &packs)?;
+            self.state().packs.push(published);
+        }
         Ok(id)
     }
 
+    /// Appends an object; returns the pack that it filled.
     #[expect(clippy::too_many_arguments, reason = "an index entry, and where it goes")]
     fn append(
         &self,
@@ -112,7 +124,7 @@ impl Batch<'_> {
         raw: u64,
         stored: &[u8],
         packs: &Path,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<PackWriter<TemporaryFile>>, StoreError> {
         let io = |source| StoreError::io("writing a pack in", packs, source);
         if self.mode == BatchMode::Scratch {
             let writer = match &mut state.scratch {
@@ -123,19 +135,16 @@ impl Batch<'_> {
                     none.insert(tempfile::tempfile_in(&cache).and_then(PackWriter::new).map_err(io)?)
                 }
             };
-            return writer.append(id, codec, base, raw, stored).map_err(io);
+            writer.append(id, codec, base, raw, stored).map_err(io)?;
+            return Ok(None);
         }
         let writer = match &mut state.durable {
             Some(writer) => writer,
             none => none.insert(TemporaryFile::create_in(packs).and_then(PackWriter::new).map_err(io)?),
         };
         writer.append(id, codec, base, raw, stored).map_err(io)?;
-        if writer.is_full()
-            && let Some(full) = state.durable.take()
-        {
-            state.packs.push(full.publish(packs)?);
-        }
-        Ok(())
+        let is_full = writer.is_full();
+        Ok(if is_full { state.durable.take() } else { None })
     }
 
     /// Makes the objects durable, and reads back what was written; only then are they part of the store.
@@ -145,13 +154,10 @@ impl Batch<'_> {
     pub fn finish(self) -> Result<BatchStats, StoreError> {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = state.durable.take() {
-            state.packs.push(writer.publish(&self.store.dir.join("packs"))?);
-        }
-        for (path, id, _) in &state.packs {
-            read_back(path, id)?;
+            state.packs.push(publish(writer, &self.store.dir.join("packs"))?);
         }
         let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
-        for (path, _, entries) in state.packs {
+        for (path, entries) in state.packs {
             index.add(Holder::Pack(path), entries, true);
         }
         if let Some(scratch) = state.scratch {
@@ -162,9 +168,13 @@ impl Batch<'_> {
     }
 }
 
-/// Proves that a pack has the bytes that were written.
-fn read_back(path: &Path, id: &ObjectId) -> Result<(), StoreError> {
-    let io = |source| StoreError::io("reading back", path, source);
-    let found = File::open(path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
-    if found == *id { Ok(()) } else { Err(io(io::Error::other("the bytes on disk are not those that were written"))) }
+/// Makes a pack durable, and proves that it has the bytes that were written.
+fn publish(writer: PackWriter<TemporaryFile>, packs: &Path) -> Result<(PathBuf, Vec<Entry>), StoreError> {
+    let (path, id, entries) = writer.publish(packs)?;
+    let io = |source| StoreError::io("reading back", &path, source);
+    let found = File::open(&path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
+    if found != id {
+        return Err(io(io::Error::other("the bytes on disk are not those that were written")));
+    }
+    Ok((path, entries))
 }

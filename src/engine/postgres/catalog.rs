@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::link::{Link, TextRow};
 use super::name::{literal, qualified, quoted, shown, shown_identity};
+use super::statement::KeyPart;
 use crate::engine::EngineError;
+use crate::rows::TableShape;
 use crate::schema::{Column, ForeignKey, Index, ObjectKind, Setting, SettingScope, Settings, Table, TableKind};
 
 /// The catalogues of the kinds of objects that are compared by their text alone.
@@ -88,6 +90,18 @@ impl Relation {
     /// Returns its name as SQL.
     pub fn sql(&self) -> String {
         qualified(&self.schema, &self.name)
+    }
+
+    /// Returns what locates a row of it; none where nothing does.
+    pub fn locator(&self, shape: &TableShape) -> Option<Vec<KeyPart>> {
+        let part = |&at: &usize| {
+            let name = shape.columns.get(at)?.name.clone();
+            let attribute = self.columns.iter().position(|attribute| attribute.name == name)?;
+            let operator = self.key.iter().find(|(column, _)| *column == attribute).map(|(_, operator)| operator.clone());
+            let sql_type = self.columns.get(attribute)?.sql_type.clone();
+            Some((name, sql_type, operator.unwrap_or_else(|| "OPERATOR(pg_catalog.=)".to_owned())))
+        };
+        shape.locator.iter().map(part).collect()
     }
 
     /// Tells whether it has rows of its own that are read.
@@ -415,7 +429,7 @@ impl Reader<'_> {
         };
         let rows = self.rows(&format!(
             "SELECT a.attrelid::int8, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8, a.attnotnull, \
-                    pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, \
+                    pg_catalog.pg_get_expr(d.adbin, CASE WHEN a.attgenerated = '' THEN 0 ELSE d.adrelid END), a.attidentity, a.attgenerated, \
                     CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
                     CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage END, {compression}, a.attstattarget, \
                     pg_catalog.array_to_string(a.attoptions, ', '), pg_catalog.array_to_string(a.attfdwoptions, ', '), d.oid::int8 \
@@ -501,7 +515,8 @@ impl Reader<'_> {
                        WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0), ts.spcname, i.indisready \
              FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am am ON am.oid = c.relam \
              LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace \
-             LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p','u','x') ORDER BY 1",
+             LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p','u','x') \
+             WHERE i.indrelid >= 16384 ORDER BY 1",
         )?;
         let mut keys: HashMap<u32, RankedKey> = HashMap::new();
         for row in &rows {
@@ -716,7 +731,8 @@ impl Reader<'_> {
             self.add((PG_CLASS, number(row, 0)), "query", text(row, 1));
         }
         let rows = self.rows(
-            "SELECT r.oid::int8, r.rulename, r.ev_class::int8, r.ev_enabled, pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r ORDER BY 1",
+            "SELECT r.oid::int8, r.rulename, r.ev_class::int8, r.ev_enabled, pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r \
+             WHERE r.ev_class >= 16384 ORDER BY 1",
         )?;
         for row in &rows {
             let (oid, name, table): (u32, String, u32) = (number(row, 0), text(row, 1), number(row, 2));

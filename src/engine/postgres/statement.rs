@@ -286,6 +286,42 @@ pub fn setting_value(variable: &str, value: &str) -> String {
     if LISTS.iter().any(|list| list.eq_ignore_ascii_case(variable)) && !value.is_empty() { value.to_owned() } else { literal(value) }
 }
 
+/// One column of a key: its name, its type, and the operator that compares it.
+pub type KeyPart = (String, String, String);
+
+/// Writes the rows of a statement as a table `v`, and how they are joined by their locator. Their cells are lists of texts, one a column: these, or
+/// the statement's parameters.
+pub fn joined(locator: &[KeyPart], values: &[(usize, String)], lists: &[String]) -> (String, String) {
+    let width = values.iter().map(|(at, _)| at + 1).max().unwrap_or(0).max(locator.len());
+    let list = |at: usize| lists.get(at).map_or_else(|| format!("${}::text[]", at + 1), |list| format!("{list}::text[]"));
+    let parameters: Vec<String> = (0..width).map(list).collect();
+    let names: Vec<String> = (0..width).map(|n| format!("c{n}")).collect();
+    let cast = |at: usize, sql_type: &str| {
+        let value = format!("u.c{at}::{sql_type}");
+        // The name of nothing is read where a row is inserted, and by no cast.
+        if sql_type.starts_with("reg") && !sql_type.ends_with("[]") {
+            format!("CASE WHEN u.c{at} = '-' THEN 0::pg_catalog.oid::{sql_type} ELSE {value} END AS c{at}")
+        } else {
+            format!("{value} AS c{at}")
+        }
+    };
+    let casts: Vec<String> = locator
+        .iter()
+        .enumerate()
+        .map(|(at, (_, sql_type, _))| cast(at, sql_type))
+        .chain(values.iter().map(|(at, sql_type)| cast(*at, sql_type)))
+        .collect();
+    let from = format!(
+        "(SELECT {} FROM ROWS FROM ({}) AS u({})) v",
+        casts.join(", "),
+        parameters.iter().map(|p| format!("pg_catalog.unnest({p})")).collect::<Vec<_>>().join(", "),
+        names.join(", ")
+    );
+    let on: Vec<String> =
+        locator.iter().enumerate().map(|(at, (name, _, operator))| format!("t.{} {operator} v.c{at}", quoted(name))).collect();
+    (from, on.join(" AND "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

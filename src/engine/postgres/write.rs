@@ -1,9 +1,9 @@
 //! Changing a database in one transaction: everything that PostgreSQL declares can be declared and undone in one.
 //!
 //! ## Triggers and foreign keys
-//! Who may set `session_replication_role` fires no trigger and no foreign key action but the triggers that are enabled `ALWAYS` or for replicas, which
-//! are disabled for the tables that rows are written to. Anybody else, an ordinary owner, disables the triggers of these tables, and drops
-//! their foreign keys and those that refer to them. At the end everything is put back as the target has it; a foreign key that is made again is
+//! Who may set `session_replication_role` fires no trigger, no rule and no foreign key action but the triggers and rules that are enabled `ALWAYS` or for
+//! replicas, which are disabled for the tables that rows are written to. Anybody else, an ordinary owner, disables the triggers and rules of these
+//! tables, and drops their foreign keys and those that refer to them. At the end everything is put back as the target has it; a foreign key that is made again is
 //! checked by the server.
 //!
 //! ## Sequences
@@ -20,11 +20,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::catalog::Relation;
+use super::changes::Own;
 use super::link::{self, Link};
 use super::name::{literal, quoted};
 use super::read::{LARGE_OBJECTS, State, Stated};
+use super::statement::KeyPart;
 use super::{Options, statement, value};
-use crate::engine::{EngineError, PatchTarget, RowSource, WriteTransaction};
+use crate::engine::{Changes, EngineError, PatchTarget, RowSource, WriteTransaction};
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
@@ -40,12 +42,13 @@ pub(super) struct Writing<'e> {
     is_replica: bool,
     /// Tables that were made ready for rows.
     ready: HashSet<String>,
-    /// Statements that enable triggers again as they were, by table and trigger.
-    enable: BTreeMap<(String, String), String>,
+    /// Statements that enable triggers and rules again as they were, by kind, table and name.
+    enable: BTreeMap<(String, String, String), String>,
     /// Statements that take away what an object has too much, to be run with the removals.
     removals: Vec<String>,
     /// What was made in this transaction.
     made: HashSet<(ObjectKind, String)>,
+    own: Own,
     is_over: bool,
 }
 
@@ -63,6 +66,7 @@ impl<'e> Writing<'e> {
             enable: BTreeMap::new(),
             removals: Vec::new(),
             made: HashSet::new(),
+            own: Own::default(),
             is_over: false,
         };
         // What is told to be done is done, whatever the server's configuration lets others lose in a crash.
@@ -135,11 +139,15 @@ impl<'e> Writing<'e> {
             let sql = relation.sql();
             // Asked for at the server, since those that a partition has from its parent are no objects of their own.
             let triggers = self.state.link.rows(
-                &format!("SELECT tgname, tgenabled FROM pg_catalog.pg_trigger WHERE tgrelid = {} AND NOT tgisinternal", relation.oid),
-                "looking for triggers",
+                &format!(
+                    "SELECT 'TRIGGER', tgname, tgenabled FROM pg_catalog.pg_trigger WHERE tgrelid = {0} AND NOT tgisinternal \
+                     UNION ALL SELECT 'RULE', rulename, ev_enabled FROM pg_catalog.pg_rewrite WHERE ev_class = {0} AND rulename <> '_RETURN'",
+                    relation.oid
+                ),
+                "looking for triggers and rules",
             )?;
             for trigger in &triggers {
-                let (name, state) = (trigger.get(0).unwrap_or_default(), trigger.get(1).unwrap_or_default());
+                let [kind, name, state] = [0, 1, 2].map(|at| trigger.get(at).unwrap_or_default());
                 let fires = if self.is_replica { matches!(state, "A" | "R") } else { state != "D" };
                 if fires {
                     let word = match state {
@@ -147,9 +155,9 @@ impl<'e> Writing<'e> {
                         "R" => "ENABLE REPLICA",
                         _ => "ENABLE",
                     };
-                    statements.push(format!("ALTER TABLE ONLY {sql} DISABLE TRIGGER {}", quoted(name)));
-                    let enable = format!("ALTER TABLE ONLY {sql} {word} TRIGGER {}", quoted(name));
-                    self.enable.insert((table.to_owned(), name.to_owned()), enable);
+                    statements.push(format!("ALTER TABLE ONLY {sql} DISABLE {kind} {}", quoted(name)));
+                    let enable = format!("ALTER TABLE ONLY {sql} {word} {kind} {}", quoted(name));
+                    self.enable.insert((kind.to_owned(), table.to_owned(), name.to_owned()), enable);
                 }
             }
             if !self.is_replica {
@@ -215,23 +223,14 @@ impl<'e> Writing<'e> {
         relation.map(read).ok_or_else(|| EngineError::Unsupported(format!("there is no table `{}` to write to", shape.name)))
     }
 
-    /// Returns what locates a row: for each column of the locator its name, its type, and the operator that compares it.
-    fn locator(&self, shape: &TableShape) -> Result<Vec<(String, String, String)>, EngineError> {
-        self.relation(shape, |relation| {
-            let part = |&at: &usize| {
-                let name = shape.columns.get(at)?.name.clone();
-                let attribute = relation.columns.iter().position(|attribute| attribute.name == name)?;
-                let operator = relation.key.iter().find(|(column, _)| *column == attribute).map(|(_, operator)| operator.clone());
-                let sql_type = relation.columns.get(attribute)?.sql_type.clone();
-                Some((name, sql_type, operator.unwrap_or_else(|| "OPERATOR(pg_catalog.=)".to_owned())))
-            };
-            shape.locator.iter().map(part).collect::<Option<Vec<_>>>()
-        })?
-        .ok_or_else(|| EngineError::Unsupported(format!("the rows of table `{}` cannot be told apart", shape.name)))
+    /// Returns what locates a row.
+    fn locator(&self, shape: &TableShape) -> Result<Vec<KeyPart>, EngineError> {
+        self.relation(shape, |relation| relation.locator(shape))?
+            .ok_or_else(|| EngineError::Unsupported(format!("the rows of table `{}` cannot be told apart", shape.name)))
     }
 
-    /// Runs a statement over rows of cells, given as one list of texts a column.
-    fn run_rows(&self, sql: &str, width: usize, rows: RowSource<'_>, doing: &str) -> Result<u64, EngineError> {
+    /// Runs a statement over rows of cells, given as one list of texts a column; returns these.
+    fn run_rows(&self, sql: &str, width: usize, rows: RowSource<'_>, doing: &str) -> Result<Vec<Vec<Option<String>>>, EngineError> {
         let mut lists: Vec<Vec<Option<String>>> = vec![Vec::new(); width];
         let mut count = 0;
         for row in rows {
@@ -243,14 +242,14 @@ impl<'e> Writing<'e> {
             count += 1;
         }
         if count == 0 {
-            return Ok(0);
+            return Ok(lists);
         }
         // One row is found by its key, whatever the server believes of the table.
         self.run("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off", doing)?;
         let done = self.state.link.run_lists(sql, &lists, doing).map_err(|error| self.told(error))?;
         self.run("SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on", doing)?;
         if done == count {
-            Ok(done)
+            Ok(lists)
         } else {
             Err(EngineError::Statement { doing: doing.to_owned(), source: format!("{done} of {count} rows were found").into() })
         }
@@ -316,6 +315,11 @@ impl Drop for Writing<'_> {
     }
 }
 
+/// Returns how many rows lists of cells are.
+fn count_of(lists: &[Vec<Option<String>>]) -> u64 {
+    lists.first().map_or(0, Vec::len) as u64
+}
+
 impl PatchTarget for Writing<'_> {
     fn alter_objects(&mut self, changes: &[(SchemaObject, SchemaObject)]) -> Result<(), EngineError> {
         let mut removals = Vec::new();
@@ -362,13 +366,15 @@ impl PatchTarget for Writing<'_> {
         let doing = format!("deleting rows of table `{}`", shape.name);
         if shape.name == LARGE_OBJECTS {
             let sql = "SELECT pg_catalog.lo_unlink(v.a::oid) FROM pg_catalog.unnest($1::text[]) AS v(a)";
-            return self.run_rows(sql, 1, locators, &doing);
+            return self.run_rows(sql, 1, locators, &doing).map(|lists| count_of(&lists));
         }
         self.prepare(&shape.name)?;
         let locator = self.locator(shape)?;
         let table = self.relation(shape, Relation::sql)?;
-        let (from, on) = joined(&locator, &[]);
-        self.run_rows(&format!("DELETE FROM ONLY {table} t USING {from} WHERE {on}"), locator.len(), locators, &doing)
+        let (from, on) = statement::joined(&locator, &[], &[]);
+        let lists = self.run_rows(&format!("DELETE FROM ONLY {table} t USING {from} WHERE {on}"), locator.len(), locators, &doing)?;
+        self.own.table(&shape.name).delete(&lists);
+        Ok(count_of(&lists))
     }
 
     fn update_rows(&mut self, shape: &TableShape, columns: &[usize], rows: RowSource<'_>) -> Result<u64, EngineError> {
@@ -388,13 +394,15 @@ impl PatchTarget for Writing<'_> {
             })
             .collect();
         let values: Vec<(usize, String)> = written.iter().map(|(at, _, sql_type)| (locator.len() + at, sql_type.clone())).collect();
-        let (from, on) = joined(&locator, &values);
+        let (from, on) = statement::joined(&locator, &values, &[]);
         let set: Vec<String> = written.iter().map(|(at, name, _)| format!("{} = v.c{}", quoted(name), locator.len() + at)).collect();
         if set.is_empty() {
             return Ok(rows.count() as u64);
         }
         let width = locator.len() + columns.len();
-        self.run_rows(&format!("UPDATE ONLY {table} t SET {} FROM {from} WHERE {on}", set.join(", ")), width, rows, &doing)
+        let lists = self.run_rows(&format!("UPDATE ONLY {table} t SET {} FROM {from} WHERE {on}", set.join(", ")), width, rows, &doing)?;
+        self.own.table(&shape.name).update(lists.get(..locator.len()).unwrap_or_default());
+        Ok(count_of(&lists))
     }
 
     fn insert_rows(&mut self, shape: &TableShape, rows: RowSource<'_>) -> Result<u64, EngineError> {
@@ -407,8 +415,12 @@ impl PatchTarget for Writing<'_> {
         let columns: Vec<usize> = (0..shape.columns.len()).filter(|&at| !shape.columns[at].generated).collect();
         let mut bytes = Vec::new();
         let mut count = 0;
+        let mut keys: Vec<Vec<Option<String>>> = vec![Vec::new(); shape.locator.len()];
         for row in rows {
             let row = row.map_err(EngineError::Input)?;
+            for (list, &column) in keys.iter_mut().zip(&shape.locator) {
+                list.push(row.get(column).and_then(value::text_of).and_then(|text| String::from_utf8(text).ok()));
+            }
             for (place, &column) in columns.iter().enumerate() {
                 if place > 0 {
                     bytes.push(b'\t');
@@ -423,11 +435,14 @@ impl PatchTarget for Writing<'_> {
         }
         let names: Vec<String> = columns.iter().map(|&at| quoted(&shape.columns[at].name)).collect();
         if names.is_empty() {
+            self.own.table(&shape.name).lose();
             self.run(&vec![format!("INSERT INTO {table} DEFAULT VALUES"); count].join("; "), &doing)?;
             return Ok(count as u64);
         }
         let sql = format!("COPY {table} ({}) FROM STDIN", names.join(", "));
-        self.state.link.copy_in(&sql, &doing, Bytes::from(bytes)).map_err(|error| self.told(error))
+        let done = self.state.link.copy_in(&sql, &doing, Bytes::from(bytes)).map_err(|error| self.told(error))?;
+        self.own.table(&shape.name).insert(&keys);
+        Ok(done)
     }
 
     fn clear_table(&mut self, shape: &TableShape) -> Result<(), EngineError> {
@@ -437,6 +452,7 @@ impl PatchTarget for Writing<'_> {
         }
         self.prepare(&shape.name)?;
         let table = self.relation(shape, Relation::sql)?;
+        self.own.table(&shape.name).lose();
         self.run(&format!("DELETE FROM ONLY {table}"), &doing)
     }
 
@@ -494,16 +510,20 @@ impl PatchTarget for Writing<'_> {
 
     fn finish_rows(&mut self, target: &Schema) -> Result<(), EngineError> {
         let mut statements: Vec<String> = Vec::new();
-        for ((table, name), statement) in &self.enable {
+        for ((kind, table, name), statement) in &self.enable {
             let Some(relation) = self.state.catalog()?.relation(table).map(|relation| relation.oid) else { continue };
-            let sql = format!("SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = {relation} AND tgname = {}", literal(name));
-            if self.state.link.cell(&sql, "looking for triggers")?.is_some() {
+            let sql = if kind == "RULE" {
+                format!("SELECT 1 FROM pg_catalog.pg_rewrite WHERE ev_class = {relation} AND rulename = {}", literal(name))
+            } else {
+                format!("SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = {relation} AND tgname = {}", literal(name))
+            };
+            if self.state.link.cell(&sql, "looking for triggers and rules")?.is_some() {
                 statements.push(statement.clone());
             }
         }
         self.enable.clear();
         for statement in &statements {
-            self.run(statement, "enabling triggers again")?;
+            self.run(statement, "enabling triggers and rules again")?;
         }
         self.state.forget_catalog();
         let missing: Vec<SchemaObject> = {
@@ -555,37 +575,6 @@ impl PatchTarget for Writing<'_> {
         }
         Ok(())
     }
-}
-
-/// Writes the rows of a statement as a table `v`, and how they are joined by their locator.
-fn joined(locator: &[(String, String, String)], values: &[(usize, String)]) -> (String, String) {
-    let width = values.iter().map(|(at, _)| at + 1).max().unwrap_or(0).max(locator.len());
-    let parameters: Vec<String> = (1..=width).map(|n| format!("${n}::text[]")).collect();
-    let names: Vec<String> = (0..width).map(|n| format!("c{n}")).collect();
-    let cast = |at: usize, sql_type: &str| {
-        let value = format!("u.c{at}::{sql_type}");
-        // The name of nothing is read where a row is inserted, and by no cast.
-        if sql_type.starts_with("reg") && !sql_type.ends_with("[]") {
-            format!("CASE WHEN u.c{at} = '-' THEN 0::pg_catalog.oid::{sql_type} ELSE {value} END AS c{at}")
-        } else {
-            format!("{value} AS c{at}")
-        }
-    };
-    let casts: Vec<String> = locator
-        .iter()
-        .enumerate()
-        .map(|(at, (_, sql_type, _))| cast(at, sql_type))
-        .chain(values.iter().map(|(at, sql_type)| cast(*at, sql_type)))
-        .collect();
-    let from = format!(
-        "(SELECT {} FROM ROWS FROM ({}) AS u({})) v",
-        casts.join(", "),
-        parameters.iter().map(|p| format!("pg_catalog.unnest({p})")).collect::<Vec<_>>().join(", "),
-        names.join(", ")
-    );
-    let on: Vec<String> =
-        locator.iter().enumerate().map(|(at, (name, _, operator))| format!("t.{} {operator} v.c{at}", quoted(name))).collect();
-    (from, on.join(" AND "))
 }
 
 impl Writing<'_> {
@@ -665,6 +654,10 @@ impl Stated for Writing<'_> {
     fn with<T>(&mut self, run: impl FnOnce(&mut State<'_>) -> T) -> T {
         run(&mut self.state)
     }
+
+    fn own_changes(&mut self, mark: &str, shape: &TableShape, rows_max: u64) -> Result<Option<Changes>, EngineError> {
+        self.own.changes(&self.state, mark, shape, rows_max)
+    }
 }
 
 impl WriteTransaction for Writing<'_> {
@@ -673,7 +666,17 @@ impl WriteTransaction for Writing<'_> {
         false
     }
 
+    fn starts_as(&mut self, mark: &str) -> Result<(), EngineError> {
+        self.own.begin(&self.state, mark)
+    }
+
     fn commit(mut self: Box<Self>) -> Result<(), EngineError> {
+        if let Some(table) = self.own.stray(&self.state)? {
+            return Err(EngineError::Unsupported(format!(
+                "table `{table}` was changed too while others were put back, by an event trigger, or by a trigger or rule that cannot be kept silent; \
+                 disable it and try again"
+            )));
+        }
         let link = self.state.link;
         // A transaction in which something failed refuses this; a COMMIT would end it without a word.
         let number = link.cell("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text", "committing")?;

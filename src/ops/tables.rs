@@ -1,0 +1,424 @@
+//! Reading the tables of a state: known ones are recognised, large ones are read in parts side by side where the engine can, row groups are hashed and
+//! compressed on all cores.
+
+use std::num::NonZero;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::OpError;
+use super::capture::{Rules, State};
+use crate::engine::{Changes, EngineError, ReadTransaction, TablePart};
+use crate::id::ObjectId;
+use crate::progress::{Progress, Unit};
+use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::schema::{ObjectKind, Schema, SchemaObject};
+use crate::snapshot::build::{self, Bases, StoredGroup};
+use crate::snapshot::manifest::{Node, TableManifest};
+use crate::snapshot::seam::{self, Ends, Part};
+use crate::snapshot::splice::{self, SpliceError};
+use crate::store::{Batch, Store, StoreError};
+
+/// How many parts a table is read in for each transaction that reads, so that none of them ends long after the others.
+const PARTS_PER_READER: usize = 4;
+
+/// The distance of the sequence numbers of two parts; those of the groups at their heads come first.
+const PART_STRIDE: u64 = 1 << 32;
+
+/// More than the groups at a part's head.
+const HEAD_STRIDE: u64 = 1 << 16;
+
+/// JSON bytes a row that are assumed for a table that is still empty.
+const EMPTY_ROW_BYTES: u64 = 128;
+
+/// How many changed rows are taken over one by one in any table.
+const SPLICED_ROWS_MIN: u64 = 2_000;
+
+/// The share of a table's rows, as one in so many, up to which changed rows are taken over one by one.
+const SPLICED_SHARE: u64 = 50;
+
+/// The most threads that hash and compress.
+const THREADS_MAX: usize = 16;
+
+/// An earlier state, and what the database declares now.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub state: &'a State,
+    pub schema: &'a Schema,
+}
+
+impl<'a> Known<'a> {
+    /// Returns what is known of a table and still stands for it if no row was changed: it has the same columns, and what its values mean is
+    /// declared in the same way.
+    fn table(&self, shape: &TableShape, rule: CutRule) -> Option<(&'a str, &'a (ObjectId, TableManifest))> {
+        let mark = self.state.mark.as_deref()?;
+        let found = self.state.table(&shape.name).filter(|(_, manifest)| manifest.cut == rule && manifest.shape() == *shape)?;
+        let kinds = [ObjectKind::Table, ObjectKind::MaterializedView];
+        let twin = |schema: &'a Schema| kinds.iter().find_map(|kind| schema.object(*kind, &shape.name));
+        let (then, now) = (twin(&self.state.schema)?, twin(self.schema)?);
+        (then.is_same(now) && self.has_same_types()).then_some((mark, found))
+    }
+
+    fn has_same_types(&self) -> bool {
+        let is_type = |object: &&SchemaObject| matches!(object.kind, ObjectKind::Type | ObjectKind::Extension);
+        let types = |schema: &'a Schema| schema.objects.iter().filter(is_type);
+        types(self.schema).count() == types(&self.state.schema).count()
+            && types(self.schema).all(|object| self.state.schema.object(object.kind, &object.name).is_some_and(|then| then.is_same(object)))
+    }
+}
+
+/// What is read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub store: &'a Store,
+    pub batch: &'a Batch<'a>,
+    pub shapes: &'a [TableShape],
+    /// Whose cut rules are used, and where bases for deltas are found.
+    pub reference: Option<&'a State>,
+    pub known: Option<Known<'a>>,
+    pub rules: Rules,
+    pub progress: &'a dyn Progress,
+}
+
+/// A part of a table on its way from the engine.
+struct Job {
+    table: usize,
+    part: TablePart,
+    at: usize,
+    parts: usize,
+}
+
+/// A row group on its way to a worker.
+struct Parcel<'a> {
+    table: usize,
+    sequence: u64,
+    group: RowGroup,
+    bases: &'a Bases,
+}
+
+/// For each table its groups, with their place in it.
+type Stored = Vec<Vec<(u64, StoredGroup)>>;
+
+/// A transaction beside the first.
+type Sibling = Box<dyn ReadTransaction + Send>;
+
+impl Reading<'_> {
+    /// Reads the tables; returns their manifests in the order of their shapes.
+    ///
+    /// # Errors
+    /// The engine's and the store's.
+    pub fn run(&self, transaction: &mut dyn ReadTransaction) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
+        let rules = self.cut_rules(transaction)?;
+        let rows = self.reference.map_or(0, State::rows);
+        self.progress.begin("reading", (rows > 0).then_some(rows), Unit::Rows);
+        let mut siblings = Vec::new();
+        while !self.shapes.is_empty()
+            && let Some(sibling) = transaction.sibling()?
+        {
+            siblings.push(sibling);
+        }
+        let recognised = self.recognise(transaction, &mut siblings, &rules)?;
+        let unknown: Vec<usize> = (0..self.shapes.len()).filter(|&table| recognised[table].is_none()).collect();
+        let bases: Vec<OnceLock<Bases>> = self.shapes.iter().map(|_| OnceLock::new()).collect();
+        let mut stored = self.read(transaction, &mut siblings, &rules, &bases, &unknown)?;
+        self.progress.finish();
+        let mut tables = Vec::with_capacity(self.shapes.len());
+        for (table, recognised) in recognised.into_iter().enumerate() {
+            if let Some(found) = recognised {
+                tables.push(found);
+                continue;
+            }
+            let mut groups = std::mem::take(&mut stored[table]);
+            groups.sort_unstable_by_key(|(sequence, _)| *sequence);
+            let groups = groups.into_iter().map(|(_, stored)| stored).collect();
+            let bases = bases[table].get_or_init(|| self.bases(table));
+            tables.push(build::assemble(self.batch, &self.shapes[table], rules[table], groups, bases)?);
+        }
+        Ok(tables)
+    }
+
+    fn cut_rules(&self, transaction: &mut dyn ReadTransaction) -> Result<Vec<CutRule>, OpError> {
+        let rule = |shape: &TableShape| match self.earlier(shape) {
+            Some((_, manifest)) if self.rules == Rules::Keep || !manifest.cut.is_outgrown(manifest.rows, manifest.bytes) => {
+                Ok(manifest.cut)
+            }
+            _ => Ok(match transaction.row_bytes(shape)? {
+                0 => CutRule::for_row_bytes(EMPTY_ROW_BYTES),
+                bytes => CutRule::for_row_bytes(bytes),
+            }),
+        };
+        self.shapes.iter().map(rule).collect()
+    }
+
+    fn earlier(&self, shape: &TableShape) -> Option<&(ObjectId, TableManifest)> {
+        self.reference.and_then(|state| state.table(&shape.name))
+    }
+
+    /// Finds bases for a table's groups; none where nothing is kept.
+    fn bases(&self, table: usize) -> Bases {
+        let shape = &self.shapes[table];
+        match self.earlier(shape) {
+            Some((id, manifest)) if self.batch.keeps() => bases(self.store, *id, manifest, shape),
+            _ => Bases::default(),
+        }
+    }
+
+    /// Finds the tables that need not be read.
+    fn recognise(
+        &self,
+        transaction: &mut dyn ReadTransaction,
+        siblings: &mut [Sibling],
+        rules: &[CutRule],
+    ) -> Result<Vec<Option<(ObjectId, TableManifest)>>, OpError> {
+        let found = Mutex::new(vec![None; self.shapes.len()]);
+        let Some(known) = self.known else { return Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)) };
+        let mut order: Vec<(usize, &str, &(ObjectId, TableManifest))> = Vec::new();
+        for (table, (shape, rule)) in self.shapes.iter().zip(rules).enumerate() {
+            order.extend(known.table(shape, *rule).map(|(mark, before)| (table, mark, before)));
+        }
+        order.sort_by_key(|(_, _, (_, manifest))| std::cmp::Reverse(manifest.bytes));
+        let next = AtomicUsize::new(0);
+        side_by_side(transaction, siblings, &|transaction| {
+            while let Some((table, mark, before)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(table_now) = recognise(transaction, self.store, self.batch, &self.shapes[*table], mark, before)? {
+                    self.progress.advance(table_now.1.rows);
+                    lock(&found)[*table] = Some(table_now);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads tables whole.
+    fn read(
+        &self,
+        transaction: &mut dyn ReadTransaction,
+        siblings: &mut [Sibling],
+        rules: &[CutRule],
+        bases: &[OnceLock<Bases>],
+        tables: &[usize],
+    ) -> Result<Stored, OpError> {
+        let jobs = self.jobs(transaction, siblings.len() + 1, tables)?;
+        let stored: Mutex<Stored> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
+        let ends: Mutex<Vec<Vec<(usize, Ends)>>> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
+        let next = AtomicUsize::new(0);
+        self.store(&stored, |send| {
+            let work = |transaction: &mut dyn ReadTransaction| -> Result<(), OpError> {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let Job { table, at, parts, .. } = *job;
+                    let (shape, rule) = (&self.shapes[table], rules[table]);
+                    let bases = bases[table].get_or_init(|| self.bases(table));
+                    let mut sequence = at as u64 * PART_STRIDE + HEAD_STRIDE;
+                    let mut send = |group: RowGroup| {
+                        sequence += 1;
+                        send(Parcel { table, sequence, group, bases })
+                    };
+                    if parts == 1 {
+                        transaction.read_table(shape, rule, &mut |group| {
+                            self.progress.advance(group.rows);
+                            send(group)
+                        })?;
+                        continue;
+                    }
+                    let mut part = Part::new(rule, at == 0, at + 1 == parts);
+                    transaction.read_part(shape, &job.part, rule, &mut |group| {
+                        self.progress.advance(group.rows);
+                        part.take(group).map_or(ControlFlow::Continue(()), &mut send)
+                    })?;
+                    let (last, end) = part.finish();
+                    let _ = last.map(&mut send);
+                    lock(&ends)[table].push((at, end));
+                }
+                Ok(())
+            };
+            side_by_side(transaction, siblings, &work)
+        })?;
+        let mut heads: Vec<(usize, u64, RowGroup)> = Vec::new();
+        for (table, mut ends) in ends.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().enumerate() {
+            if ends.is_empty() {
+                continue;
+            }
+            ends.sort_unstable_by_key(|(at, _)| *at);
+            let (shape, rule) = (&self.shapes[table], rules[table]);
+            match seam::join(shape, rule, ends.into_iter().map(|(_, end)| end).collect()) {
+                Some((groups, rest)) => {
+                    let end = groups.len() as u64 * PART_STRIDE;
+                    let groups = groups.into_iter().zip(0..).flat_map(|(groups, at)| (at * PART_STRIDE..).zip(groups));
+                    heads.extend(groups.chain(rest.map(|group| (end, group))).map(|(sequence, group)| (table, sequence, group)));
+                }
+                None => {
+                    let at_once = self.read_at_once(transaction, shape, rule, bases[table].get_or_init(|| self.bases(table)))?;
+                    lock(&stored)[table] = at_once;
+                }
+            }
+        }
+        if heads.is_empty() {
+            return Ok(stored.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        self.store(&stored, |send| {
+            for (table, sequence, group) in heads {
+                let bases = bases[table].get_or_init(|| self.bases(table));
+                if send(Parcel { table, sequence, group, bases }).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(stored.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hashes, compresses and stores on all cores what is sent.
+    fn store<'p>(
+        &self,
+        stored: &Mutex<Stored>,
+        feed: impl FnOnce(&(dyn Fn(Parcel<'p>) -> ControlFlow<()> + Sync)) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let failed: Mutex<Option<StoreError>> = Mutex::new(None);
+        let fed = std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(2, NonZero::get).clamp(1, THREADS_MAX);
+            let (sender, receiver) = crossbeam_channel::bounded::<Parcel<'_>>(threads * 2);
+            for _ in 0..threads {
+                let receiver = receiver.clone();
+                let failed = &failed;
+                scope.spawn(move || {
+                    for parcel in receiver {
+                        match build::store_group(self.batch, parcel.group, parcel.bases) {
+                            Ok(group) => lock(stored)[parcel.table].push((parcel.sequence, group)),
+                            Err(error) => {
+                                lock(failed).get_or_insert(error);
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+            drop(receiver);
+            // The workers end when there is no sender any more. Sending fails when every worker is gone, which only an error does.
+            feed(&|parcel| {
+                if lock(&failed).is_some() || sender.send(parcel).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error.into()),
+            None => fed,
+        }
+    }
+
+    /// Reads a table in one go, in this thread.
+    fn read_at_once(
+        &self,
+        transaction: &mut dyn ReadTransaction,
+        shape: &TableShape,
+        rule: CutRule,
+        bases: &Bases,
+    ) -> Result<Vec<(u64, StoredGroup)>, OpError> {
+        let mut stored: Vec<(u64, StoredGroup)> = Vec::new();
+        let mut failed = None;
+        transaction.read_table(shape, rule, &mut |group| match build::store_group(self.batch, group, bases) {
+            Ok(group) => {
+                stored.push((stored.len() as u64, group));
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failed.map_or(Ok(stored), |error| Err(error.into()))
+    }
+
+    /// Lists what is read, large parts first, so that none is left for the end.
+    fn jobs(&self, transaction: &mut dyn ReadTransaction, readers: usize, tables: &[usize]) -> Result<Vec<Job>, OpError> {
+        let mut jobs = Vec::with_capacity(tables.len());
+        for &table in tables {
+            let shape = &self.shapes[table];
+            let known_bytes = self.earlier(shape).map_or(0, |(_, manifest)| manifest.bytes);
+            let parts = if readers > 1 { transaction.parts(shape, readers * PARTS_PER_READER)? } else { Vec::new() };
+            let parts = if parts.is_empty() { vec![TablePart { rows: String::new(), bytes: known_bytes }] } else { parts };
+            let count = parts.len();
+            jobs.extend(parts.into_iter().enumerate().map(|(at, part)| Job { table, part, at, parts: count }));
+        }
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.part.bytes));
+        Ok(jobs)
+    }
+}
+
+/// Runs the same work with each transaction; one that fails does not stop the others.
+fn side_by_side(
+    transaction: &mut dyn ReadTransaction,
+    siblings: &mut [Sibling],
+    work: &(dyn Fn(&mut dyn ReadTransaction) -> Result<(), OpError> + Sync),
+) -> Result<(), OpError> {
+    std::thread::scope(|scope| {
+        let beside: Vec<_> = siblings.iter_mut().map(|sibling| scope.spawn(move || work(&mut **sibling))).collect();
+        let own = work(transaction);
+        let lost = || OpError::from(EngineError::Unsupported("a reader ended before its time".to_owned()));
+        beside.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).fold(own, Result::and)
+    })
+}
+
+/// Finds out what became of a table that is known from before, without reading it; none where it must be read.
+fn recognise(
+    transaction: &mut dyn ReadTransaction,
+    store: &Store,
+    batch: &Batch<'_>,
+    shape: &TableShape,
+    mark: &str,
+    before: &(ObjectId, TableManifest),
+) -> Result<Option<(ObjectId, TableManifest)>, OpError> {
+    let (id, manifest) = before;
+    let rows_max = (manifest.rows / SPLICED_SHARE).max(SPLICED_ROWS_MIN);
+    match transaction.changes(mark, shape, manifest.rows, rows_max)? {
+        Changes::Unknown => Ok(None),
+        Changes::Rows { new, gone: 0 } if new.is_empty() => Ok(Some((*id, manifest.clone()))),
+        Changes::Rows { new, gone } if new.iter().map(|group| group.rows).sum::<u64>() == gone => {
+            match splice::splice(batch, store, (*id, manifest), &new) {
+                Ok(spliced) => Ok(spliced),
+                // What cannot be read of an earlier state only costs time.
+                Err(SpliceError::Compare(_)) => Ok(None),
+                Err(SpliceError::Store(error)) => Err(error.into()),
+            }
+        }
+        Changes::Rows { .. } => Ok(None),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A worker that panicked left a plain list behind, which is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Finds what an earlier manifest offers as bases. What cannot be read is left out: bases only save space.
+fn bases(store: &Store, id: ObjectId, manifest: &TableManifest, shape: &TableShape) -> Bases {
+    let slot = |name: &str| manifest.columns.iter().position(|column| column.shape.name == name);
+    let mut bases =
+        Bases { manifest: Some(id), slots: shape.columns.iter().map(|column| slot(&column.name)).collect(), ..Bases::default() };
+    if let Some(root) = manifest.root {
+        collect_bases(store, root, manifest.depth, &mut bases);
+    }
+    bases
+}
+
+/// Walks a tree depth first, so that a node's first key is known when it is left; returns that key.
+fn collect_bases(store: &Store, id: ObjectId, level: u32, bases: &mut Bases) -> Option<String> {
+    let node: Node = serde_json::from_slice(&store.get(&id).ok()?).ok()?;
+    let first = match node {
+        Node::Groups(groups) => {
+            let first = groups.first()?.first.clone();
+            bases.groups.extend(groups.into_iter().map(|group| (group.first, group.columns)));
+            first
+        }
+        Node::Nodes(children) => {
+            let below = level.checked_sub(1).filter(|below| *below > 0)?;
+            let mut first = None;
+            for child in children {
+                let key = collect_bases(store, child.node, below, bases)?;
+                first.get_or_insert(key);
+            }
+            first?
+        }
+    };
+    bases.nodes.insert((level, first.clone()), id);
+    Some(first)
+}
