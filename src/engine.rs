@@ -134,6 +134,9 @@ pub enum Changes {
         new: Vec<RowGroup>,
         /// How many rows are gone.
         gone: u64,
+        /// The keys of rows that may be gone, where they are known: the canonical JSON of their identity cells, joined by commas. Those of `new` need
+        /// not be among them.
+        keys: Vec<Vec<u8>>,
     },
 }
 

@@ -239,7 +239,7 @@ pub(super) fn is_unchanged(transaction: &mut dyn ReadTransaction, state: &State)
     for shape in &shapes {
         let Some((_, manifest)) = state.table(&shape.name).filter(|(_, manifest)| manifest.shape() == *shape) else { return Ok(false) };
         match transaction.changes(mark, shape, manifest.rows, 0)? {
-            Changes::Rows { new, gone: 0 } if new.is_empty() => {}
+            Changes::Rows { new, gone: 0, .. } if new.is_empty() => {}
             _ => return Ok(false),
         }
     }

@@ -14,9 +14,9 @@ use crate::progress::{Progress, Unit};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject};
 use crate::snapshot::build::{self, Bases, StoredGroup};
-use crate::snapshot::manifest::{Node, TableManifest};
+use crate::snapshot::manifest::TableManifest;
 use crate::snapshot::seam::{self, Ends, Part};
-use crate::snapshot::splice::{self, SpliceError};
+use crate::snapshot::splice::{self, Changed, SpliceError};
 use crate::store::{Batch, Store, StoreError};
 
 /// How many parts a table is read in for each transaction that reads, so that none of them ends long after the others.
@@ -158,7 +158,7 @@ impl Reading<'_> {
     fn bases(&self, table: usize) -> Bases {
         let shape = &self.shapes[table];
         match self.earlier(shape) {
-            Some((id, manifest)) if self.batch.keeps() => bases(self.store, *id, manifest, shape),
+            Some((id, manifest)) if self.batch.keeps() => Bases::of(self.store, *id, manifest, shape),
             _ => Bases::default(),
         }
     }
@@ -371,54 +371,19 @@ fn recognise(
     let rows_max = (manifest.rows / SPLICED_SHARE).max(SPLICED_ROWS_MIN);
     match transaction.changes(mark, shape, manifest.rows, rows_max)? {
         Changes::Unknown => Ok(None),
-        Changes::Rows { new, gone: 0 } if new.is_empty() => Ok(Some((*id, manifest.clone()))),
-        Changes::Rows { new, gone } if new.iter().map(|group| group.rows).sum::<u64>() == gone => {
-            match splice::splice(batch, store, (*id, manifest), &new) {
+        Changes::Rows { new, gone: 0, .. } if new.is_empty() => Ok(Some((*id, manifest.clone()))),
+        Changes::Rows { new, gone, keys } => {
+            match splice::splice(batch, store, (*id, manifest), Changed { rows: &new, gone, keys: &keys }) {
                 Ok(spliced) => Ok(spliced),
                 // What cannot be read of an earlier state only costs time.
-                Err(SpliceError::Compare(_)) => Ok(None),
+                Err(SpliceError::Compare(_) | SpliceError::Lost) => Ok(None),
                 Err(SpliceError::Store(error)) => Err(error.into()),
             }
         }
-        Changes::Rows { .. } => Ok(None),
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A worker that panicked left a plain list behind, which is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Finds what an earlier manifest offers as bases. What cannot be read is left out: bases only save space.
-fn bases(store: &Store, id: ObjectId, manifest: &TableManifest, shape: &TableShape) -> Bases {
-    let slot = |name: &str| manifest.columns.iter().position(|column| column.shape.name == name);
-    let mut bases =
-        Bases { manifest: Some(id), slots: shape.columns.iter().map(|column| slot(&column.name)).collect(), ..Bases::default() };
-    if let Some(root) = manifest.root {
-        collect_bases(store, root, manifest.depth, &mut bases);
-    }
-    bases
-}
-
-/// Walks a tree depth first, so that a node's first key is known when it is left; returns that key.
-fn collect_bases(store: &Store, id: ObjectId, level: u32, bases: &mut Bases) -> Option<String> {
-    let node: Node = serde_json::from_slice(&store.get(&id).ok()?).ok()?;
-    let first = match node {
-        Node::Groups(groups) => {
-            let first = groups.first()?.first.clone();
-            bases.groups.extend(groups.into_iter().map(|group| (group.first, group.columns)));
-            first
-        }
-        Node::Nodes(children) => {
-            let below = level.checked_sub(1).filter(|below| *below > 0)?;
-            let mut first = None;
-            for child in children {
-                let key = collect_bases(store, child.node, below, bases)?;
-                first.get_or_insert(key);
-            }
-            first?
-        }
-    };
-    bases.nodes.insert((level, first.clone()), id);
-    Some(first)
 }

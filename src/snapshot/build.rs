@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::compare::Objects;
 use super::manifest::{Child, Group, ManifestColumn, Node, TableManifest};
 use crate::id::{IdHasher, ObjectId};
 use crate::rows::{CutRule, RowGroup, TableShape};
@@ -23,7 +24,7 @@ pub struct StoredGroup {
     pub group: Group,
     /// The JSON bytes of its chunks.
     pub bytes: u64,
-    cut_hash: u64,
+    pub(super) cut_hash: u64,
 }
 
 /// What an earlier snapshot knew of a table: where to find bases for deltas.
@@ -37,6 +38,42 @@ pub struct Bases {
     pub groups: HashMap<String, Vec<Option<ObjectId>>>,
     /// Earlier nodes by level (1 at the bottom) and first key.
     pub nodes: HashMap<(u32, String), ObjectId>,
+}
+
+impl Bases {
+    /// Finds what an earlier manifest offers as bases. What cannot be read is left out: bases only save space.
+    pub fn of(objects: &dyn Objects, id: ObjectId, manifest: &TableManifest, shape: &TableShape) -> Self {
+        let slot = |name: &str| manifest.columns.iter().position(|column| column.shape.name == name);
+        let mut bases =
+            Self { manifest: Some(id), slots: shape.columns.iter().map(|column| slot(&column.name)).collect(), ..Self::default() };
+        if let Some(root) = manifest.root {
+            bases.collect(objects, root, manifest.depth);
+        }
+        bases
+    }
+
+    /// Walks a tree depth first, so that a node's first key is known when it is left; returns that key.
+    fn collect(&mut self, objects: &dyn Objects, id: ObjectId, level: u32) -> Option<String> {
+        let node: Node = serde_json::from_slice(&objects.read(&id).ok()?).ok()?;
+        let first = match node {
+            Node::Groups(groups) => {
+                let first = groups.first()?.first.clone();
+                self.groups.extend(groups.into_iter().map(|group| (group.first, group.columns)));
+                first
+            }
+            Node::Nodes(children) => {
+                let below = level.checked_sub(1).filter(|below| *below > 0)?;
+                let mut first = None;
+                for child in children {
+                    let key = self.collect(objects, child.node, below)?;
+                    first.get_or_insert(key);
+                }
+                first?
+            }
+        };
+        self.nodes.insert((level, first.clone()), id);
+        Some(first)
+    }
 }
 
 /// Puts a group's chunks and large values into the batch.
@@ -78,8 +115,20 @@ pub fn assemble(
     groups: Vec<StoredGroup>,
     bases: &Bases,
 ) -> Result<(ObjectId, TableManifest), StoreError> {
-    let rows = groups.iter().map(|stored| stored.group.rows).sum();
     let bytes = groups.iter().map(|stored| stored.bytes).sum();
+    assemble_sized(batch, shape, rule, groups, bases, bytes)
+}
+
+/// As [`assemble`], of a table of which it is known how many bytes its JSON has.
+pub(super) fn assemble_sized(
+    batch: &Batch<'_>,
+    shape: &TableShape,
+    rule: CutRule,
+    groups: Vec<StoredGroup>,
+    bases: &Bases,
+    bytes: u64,
+) -> Result<(ObjectId, TableManifest), StoreError> {
+    let rows = groups.iter().map(|stored| stored.group.rows).sum();
     let columns = shape
         .columns
         .iter()

@@ -208,6 +208,9 @@ const ALIGNED_AT_ONCE: usize = 16;
 /// A row's place: its group in a list, and its place there.
 type Place = (u32, u32);
 
+/// What was found in a pair of groups.
+type Found = (RowCounts, Vec<RowChange>);
+
 /// A row's fingerprint and place.
 type Mark = (u128, Place);
 
@@ -309,11 +312,11 @@ impl Diff<'_> {
     }
 
     /// Compares groups with the same keys, on all cores; returns what was found in each pair, in their order.
-    fn aligned_changes(&self, pairs: &[(Group, Group)]) -> Result<Vec<(RowCounts, Vec<RowChange>)>, CompareError> {
+    fn aligned_changes(&self, pairs: &[(Group, Group)]) -> Result<Vec<Found>, CompareError> {
         let next = AtomicUsize::new(0);
         // A cache belongs to one thread.
         let Self { cache: Cache { objects, .. }, before, after, columns, compared, added, key, number, cells } = self;
-        let work = || -> Result<Vec<(usize, (RowCounts, Vec<RowChange>))>, CompareError> {
+        let work = || -> Result<Vec<(usize, Found)>, CompareError> {
             let cache = Cache::new(*objects);
             let (compared, added, key) = (compared.clone(), added.clone(), key.clone());
             let diff = Diff { cache: &cache, before, after, columns, compared, added, key, number: *number, cells: *cells };
@@ -339,7 +342,7 @@ impl Diff<'_> {
     }
 
     /// Compares two groups with the same keys, row by row.
-    fn aligned(&self, from: &Group, to: &Group) -> Result<(RowCounts, Vec<RowChange>), CompareError> {
+    fn aligned(&self, from: &Group, to: &Group) -> Result<Found, CompareError> {
         let mut counts = RowCounts { cells: vec![0; self.columns.len()], ..RowCounts::default() };
         let mut changes = Vec::new();
         // Only what differs in the group at all.

@@ -22,6 +22,7 @@ use super::fingerprint::life;
 use super::name::literal;
 use super::read::{LARGE_OBJECTS, State, read_rows};
 use super::statement;
+use super::value::{self, Codec};
 use crate::engine::{Changes, EngineError};
 use crate::rows::{CutRule, RowGroup, TableShape};
 
@@ -111,7 +112,7 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
     let (rows, new) = (number(0), number(1));
     let Some(gone) = (rows_then + new).checked_sub(rows) else { return Ok(Changes::Unknown) };
     if new == 0 {
-        return Ok(Changes::Rows { new: Vec::new(), gone });
+        return Ok(Changes::Rows { new: Vec::new(), gone, keys: Vec::new() });
     }
     if new > rows_max {
         return Ok(Changes::Unknown);
@@ -120,7 +121,7 @@ pub(super) fn changes(state: &State<'_>, mark: &str, shape: &TableShape, rows_th
         Some(places) => format!("t.ctid = ANY({}::tid[])", literal(places)),
         None => is_new,
     };
-    Ok(Changes::Rows { new: read_where(state, shape, &condition, rows_max)?, gone })
+    Ok(Changes::Rows { new: read_where(state, shape, &condition, rows_max)?, gone, keys: Vec::new() })
 }
 
 fn read_where(state: &State<'_>, shape: &TableShape, condition: &str, rows_max: u64) -> Result<Vec<RowGroup>, EngineError> {
@@ -190,6 +191,21 @@ impl Written {
     }
 }
 
+impl Written {
+    /// Returns the keys as cells, joined by commas; none where one is of a type whose cells are not its text.
+    fn key_cells(&self, relation: &Relation, shape: &TableShape) -> Vec<Vec<u8>> {
+        let base =
+            |&at: &usize| relation.columns.iter().find(|column| column.name == shape.columns[at].name).map(|column| column.base.as_str());
+        let Some(bases) = shape.identity.iter().map(base).collect::<Option<Vec<_>>>() else { return Vec::new() };
+        let cell = |base: &str, text: &Option<String>| value::cell(Codec::of(base), text.as_deref()?);
+        let key = |row: usize| {
+            let cells = bases.iter().zip(&self.keys).map(|(base, list)| cell(base, list.get(row)?));
+            cells.collect::<Option<Vec<_>>>().map(|cells| cells.join(&b','))
+        };
+        (0..self.keys.first().map_or(0, Vec::len)).map(key).collect::<Option<_>>().unwrap_or_default()
+    }
+}
+
 impl Own {
     /// Says that the transaction, which has written nothing yet, sees the state of a mark.
     ///
@@ -248,8 +264,9 @@ impl Own {
             return Ok(None);
         }
         let gone = own.updated + own.deleted;
+        let keys = own.key_cells(relation, shape);
         if new == 0 {
-            return Ok(Some(Changes::Rows { new: Vec::new(), gone }));
+            return Ok(Some(Changes::Rows { new: Vec::new(), gone, keys }));
         }
         let Some(key) = relation.locator(shape) else { return Ok(None) };
         let lists: Vec<String> = own.keys.iter().map(|list| literal(&array(list))).collect();
@@ -259,7 +276,7 @@ impl Own {
         let groups = read_where(state, shape, &condition, rows_max)?;
         state.link.run("SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on", DOING)?;
         let is_all = groups.iter().map(|group| group.rows).sum::<u64>() == new;
-        Ok(is_all.then_some(Changes::Rows { new: groups, gone }))
+        Ok(is_all.then_some(Changes::Rows { new: groups, gone, keys }))
     }
 }
 

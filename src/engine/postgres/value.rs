@@ -260,6 +260,19 @@ pub fn text_of(value: &Value) -> Option<Vec<u8>> {
     })
 }
 
+/// Returns the canonical JSON of a short value as the server writes it; none where that takes more than its text.
+pub fn cell(codec: Codec, text: &str) -> Option<Vec<u8>> {
+    match codec {
+        Codec::Integer => Some(text.as_bytes().to_vec()),
+        Codec::Text if text.len() <= crate::value::LARGE_BYTES => {
+            let mut json = Vec::new();
+            crate::value::encode_text(&mut json, text.as_bytes());
+            Some(json)
+        }
+        _ => None,
+    }
+}
+
 /// Returns the canonical JSON of a column's default where it is a plain constant, else `null`.
 pub fn constant_default(base: &str, default: Option<&str>) -> String {
     let none = "null".to_owned();
