@@ -17,15 +17,17 @@ mod tables;
 pub mod undo;
 pub mod verdict;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::engine::{BoxError, Engine, EngineError, Obstacle};
 use crate::id::ObjectId;
 use crate::progress::Progress;
 use crate::schema::Settings;
-use crate::snapshot::compare::{CompareError, Objects};
+use crate::snapshot::compare::{CompareError, Objects, glimpse};
 use crate::snapshot::manifest::{Origin, SourceName};
-use crate::store::{Store, StoreError};
+use crate::store::{Glimpse, Store, StoreError};
 
 /// Opens a fresh connection to the session's database.
 pub type Opener<'a> = dyn Fn() -> Result<Box<dyn Engine>, EngineError> + Sync + 'a;
@@ -205,5 +207,9 @@ fn unwritable(obstacles: &[Obstacle]) -> String {
 impl Objects for Store {
     fn read(&self, id: &ObjectId) -> Result<Vec<u8>, BoxError> {
         Ok(self.get(id)?)
+    }
+
+    fn glimpse(&self, id: &ObjectId, places: &[usize]) -> Result<Arc<Glimpse>, BoxError> {
+        Store::glimpse(self, id, places, &mut |json| glimpse(json, places))
     }
 }

@@ -61,7 +61,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -244,9 +244,54 @@ pub struct Store {
     index: RwLock<Index>,
     /// Packs that could not be opened: what they held is missing, the rest is not.
     damage: Vec<Damage>,
+    glimpses: Mutex<Glimpses>,
 }
 
+/// Pieces of an object that others took out of it; they may be asked for again before the process ends.
+#[derive(Debug)]
+pub struct Glimpse {
+    /// The pieces, one for each place that was asked for.
+    pub pieces: Vec<Box<[u8]>>,
+    /// How many bytes the object has.
+    pub bytes: u64,
+    /// Whether it refers to other objects.
+    pub has_references: bool,
+}
+
+/// Glimpses by object and places.
+type Glimpses = HashMap<(ObjectId, Vec<usize>), Arc<Glimpse>>;
+
+/// How many glimpses are kept.
+const GLIMPSES_MAX: usize = 100_000;
+
+/// How many bytes the pieces of one that is kept have.
+const GLIMPSE_BYTES_MAX: usize = 256;
+
 impl Store {
+    /// Returns the pieces of an object at these places, as they were taken out before, or as they are taken out now.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and what `take` says.
+    pub fn glimpse<E: From<StoreError>>(
+        &self,
+        id: &ObjectId,
+        places: &[usize],
+        take: &mut dyn FnMut(&[u8]) -> Result<Glimpse, E>,
+    ) -> Result<Arc<Glimpse>, E> {
+        let key = (*id, places.to_vec());
+        let glimpses = || self.glimpses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = glimpses().get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let glimpse = Arc::new(take(&self.get(id)?)?);
+        let mut glimpses = glimpses();
+        let bytes: usize = glimpse.pieces.iter().map(|piece| piece.len()).sum();
+        if glimpses.len() < GLIMPSES_MAX && bytes <= GLIMPSE_BYTES_MAX {
+            glimpses.insert(key, Arc::clone(&glimpse));
+        }
+        Ok(glimpse)
+    }
+
     /// Makes a store in a directory, which may be there already but must not hold one.
     ///
     /// # Errors
@@ -292,7 +337,8 @@ impl Store {
         if ObjectId::of(&checked) != config.check {
             return Err(damaged("its check does not fit".to_owned()));
         }
-        let mut store = Self { dir: dir.to_owned(), id: config.store, index: RwLock::default(), damage: Vec::new() };
+        let mut store =
+            Self { dir: dir.to_owned(), id: config.store, index: RwLock::default(), damage: Vec::new(), glimpses: Mutex::default() };
         let mut index = Index::default();
         for path in store.pack_paths()? {
             match store.open_pack(&path) {

@@ -4,12 +4,15 @@
 //! where that fails by a sample of its cells. Nothing here reads rows that ids prove equal.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::changes::{Cell, ColumnPair, RowKey, TablePair};
 use super::manifest::TableManifest;
 use super::{chunks, rowdiff};
 use crate::id::ObjectId;
 use crate::schema::{ObjectKind, Schema};
+use crate::store::Glimpse;
+use crate::value::cells_at;
 
 /// An error from anywhere, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,6 +39,23 @@ pub trait Objects: Sync {
     /// # Errors
     /// Where it is missing or damaged.
     fn read(&self, id: &ObjectId) -> Result<Vec<u8>, BoxError>;
+
+    /// Takes cells out of a column chunk, given by their places in rising order. A source may remember them.
+    ///
+    /// # Errors
+    /// As [`Objects::read`], and where it is no such chunk.
+    fn glimpse(&self, id: &ObjectId, places: &[usize]) -> Result<Arc<Glimpse>, BoxError> {
+        Ok(Arc::new(glimpse(&self.read(id)?, places)?))
+    }
+}
+
+/// Takes cells out of a column chunk.
+///
+/// # Errors
+/// Where it is no such chunk.
+pub fn glimpse(json: &[u8], places: &[usize]) -> Result<Glimpse, BoxError> {
+    let pieces = cells_at(json, places)?.into_iter().map(Into::into).collect();
+    Ok(Glimpse { pieces, bytes: json.len() as u64, has_references: memchr::memmem::find(json, b"{\"ref\"").is_some() })
 }
 
 /// What stopped a comparison.

@@ -28,6 +28,8 @@ const INDEX_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const DELTA_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Shorter objects are not worth a delta.
 const DELTA_BYTES_MIN: usize = 256;
+/// A delta that takes less than one byte in so many is taken without a look at what compressing would give.
+const DELTA_SHARE_SURE: usize = 40;
 /// From here on a delta is looked for with long-distance matching, since level 3 alone finds little behind so long a prefix.
 const LONG_DISTANCE_BYTES_MIN: usize = 128 * 1024;
 /// What is allocated at once on the word of an index; longer objects grow as they are read.
@@ -84,8 +86,20 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, PackError> {
     Err(PackError(what.into()))
 }
 
-/// Compresses an object; as a delta to the base only where that takes less than half.
+/// Compresses an object; as a delta to the base only where that takes less than half, or nearly nothing.
 pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
+    let is_fit =
+        |prefix: &[u8]| json.len() >= DELTA_BYTES_MIN && !prefix.is_empty() && (json.len() + prefix.len()) as u64 <= DELTA_BYTES_MAX;
+    let Some((id, prefix)) = base.filter(|(_, prefix)| is_fit(prefix)) else { return encode_plain(json) };
+    let delta = encode_delta(json, prefix)?;
+    if delta.len() * DELTA_SHARE_SURE < json.len() {
+        return Ok((Codec::ZstdPrefix, Some(*id), delta));
+    }
+    let plain = encode_plain(json)?;
+    Ok(if delta.len() * 2 < plain.2.len() { (Codec::ZstdPrefix, Some(*id), delta) } else { plain })
+}
+
+fn encode_plain(json: &[u8]) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
     thread_local! {
         static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
     }
@@ -93,11 +107,10 @@ pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>) -> io::Resul
         Some(compressor) => compressor.compress(json),
         None => compressor.insert(zstd::bulk::Compressor::new(1)?).compress(json),
     })?;
-    let plain = if plain.len() < json.len() { (Codec::Zstd, None, plain) } else { (Codec::Raw, None, json.to_vec()) };
-    let Some((id, prefix)) = base else { return Ok(plain) };
-    if json.len() < DELTA_BYTES_MIN || prefix.is_empty() || (json.len() + prefix.len()) as u64 > DELTA_BYTES_MAX {
-        return Ok(plain);
-    }
+    Ok(if plain.len() < json.len() { (Codec::Zstd, None, plain) } else { (Codec::Raw, None, json.to_vec()) })
+}
+
+fn encode_delta(json: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
     let reach = (json.len() + prefix.len()).next_power_of_two().trailing_zeros().clamp(10, 27);
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, prefix)?;
     encoder.window_log(reach)?;
@@ -108,8 +121,7 @@ pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>) -> io::Resul
     }
     encoder.set_pledged_src_size(Some(json.len() as u64))?;
     encoder.write_all(json)?;
-    let delta = encoder.finish()?;
-    Ok(if delta.len() * 2 < plain.2.len() { (Codec::ZstdPrefix, Some(*id), delta) } else { plain })
+    encoder.finish()
 }
 
 /// Decodes an object's stored bytes and proves them by its id. `base` is the base's bytes, for a delta.
