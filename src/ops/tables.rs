@@ -202,6 +202,8 @@ impl Reading<'_> {
         let jobs = self.jobs(transaction, siblings.len() + 1, tables)?;
         let stored: Mutex<Stored> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
         let ends: Mutex<Vec<Vec<(usize, Ends)>>> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
+        // Tables whose parts cannot be joined.
+        let apart: Mutex<Vec<usize>> = Mutex::default();
         let next = AtomicUsize::new(0);
         self.store(&stored, |send| {
             let work = |transaction: &mut dyn ReadTransaction| -> Result<(), OpError> {
@@ -209,11 +211,14 @@ impl Reading<'_> {
                     let Job { table, at, parts, .. } = *job;
                     let (shape, rule) = (&self.shapes[table], rules[table]);
                     let bases = bases[table].get_or_init(|| self.bases(table));
-                    let mut sequence = at as u64 * PART_STRIDE + HEAD_STRIDE;
-                    let mut send = |group: RowGroup| {
-                        sequence += 1;
-                        send(Parcel { table, sequence, group, bases })
+                    let send_from = |first: u64| {
+                        let mut sequence = first;
+                        move |group: RowGroup| {
+                            sequence += 1;
+                            send(Parcel { table, sequence, group, bases })
+                        }
                     };
+                    let mut send = send_from(at as u64 * PART_STRIDE + HEAD_STRIDE);
                     if parts == 1 {
                         transaction.read_table(shape, rule, &mut |group| {
                             self.progress.advance(group.rows);
@@ -222,49 +227,46 @@ impl Reading<'_> {
                         continue;
                     }
                     let mut part = Part::new(rule, at == 0, at + 1 == parts);
+                    let mut is_stopped = false;
                     transaction.read_part(shape, &job.part, rule, &mut |group| {
                         self.progress.advance(group.rows);
-                        part.take(group).map_or(ControlFlow::Continue(()), &mut send)
+                        let flow = part.take(group).map_or(ControlFlow::Continue(()), &mut send);
+                        is_stopped |= flow.is_break();
+                        flow
                     })?;
+                    if is_stopped {
+                        return Ok(());
+                    }
                     let (last, end) = part.finish();
                     let _ = last.map(&mut send);
-                    lock(&ends)[table].push((at, end));
+                    // Whoever ends the last part joins them, so that no more than the tables in work are held.
+                    let mut whole = {
+                        let mut ends = lock(&ends);
+                        ends[table].push((at, end));
+                        if ends[table].len() < parts {
+                            continue;
+                        }
+                        std::mem::take(&mut ends[table])
+                    };
+                    whole.sort_unstable_by_key(|(at, _)| *at);
+                    let Some((heads, rest)) = seam::join(shape, rule, whole.into_iter().map(|(_, end)| end).collect()) else {
+                        lock(&apart).push(table);
+                        continue;
+                    };
+                    for (groups, first) in heads.into_iter().zip((0..).step_by(PART_STRIDE as usize)) {
+                        let _ = groups.into_iter().try_for_each(send_from(first));
+                    }
+                    let _ = rest.map(send_from(parts as u64 * PART_STRIDE));
                 }
                 Ok(())
             };
             side_by_side(transaction, siblings, &work)
         })?;
-        let mut heads: Vec<(usize, u64, RowGroup)> = Vec::new();
-        for (table, mut ends) in ends.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().enumerate() {
-            if ends.is_empty() {
-                continue;
-            }
-            ends.sort_unstable_by_key(|(at, _)| *at);
-            let (shape, rule) = (&self.shapes[table], rules[table]);
-            match seam::join(shape, rule, ends.into_iter().map(|(_, end)| end).collect()) {
-                Some((groups, rest)) => {
-                    let end = groups.len() as u64 * PART_STRIDE;
-                    let groups = groups.into_iter().zip(0..).flat_map(|(groups, at)| (at * PART_STRIDE..).zip(groups));
-                    heads.extend(groups.chain(rest.map(|group| (end, group))).map(|(sequence, group)| (table, sequence, group)));
-                }
-                None => {
-                    let at_once = self.read_at_once(transaction, shape, rule, bases[table].get_or_init(|| self.bases(table)))?;
-                    lock(&stored)[table] = at_once;
-                }
-            }
+        for table in apart.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let bases = bases[table].get_or_init(|| self.bases(table));
+            let at_once = self.read_at_once(transaction, &self.shapes[table], rules[table], bases)?;
+            lock(&stored)[table] = at_once;
         }
-        if heads.is_empty() {
-            return Ok(stored.into_inner().unwrap_or_else(PoisonError::into_inner));
-        }
-        self.store(&stored, |send| {
-            for (table, sequence, group) in heads {
-                let bases = bases[table].get_or_init(|| self.bases(table));
-                if send(Parcel { table, sequence, group, bases }).is_break() {
-                    break;
-                }
-            }
-            Ok(())
-        })?;
         Ok(stored.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 

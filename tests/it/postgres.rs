@@ -848,6 +848,27 @@ fn databases_of_other_encodings_come_back() {
 }
 
 #[test]
+fn a_table_read_in_parts_is_the_one_that_is_read_at_once() {
+    let Some(project) = Project::with(
+        "CREATE TABLE big(a bigint, b integer, v text, n numeric, PRIMARY KEY (a, b));
+         INSERT INTO big SELECT i / 3 * CASE WHEN i < 90000 THEN 1 ELSE 100 END, i % 3, repeat(md5(i::text), 4), i / 7.0 FROM generate_series(1, 240000) AS i;
+         CREATE TABLE days(d timestamptz PRIMARY KEY, v text);
+         INSERT INTO days SELECT '2020-01-01Z'::timestamptz + i * interval '7 minutes', repeat(md5(i::text), 5) FROM generate_series(1, 200000) AS i;
+         CREATE TABLE words(w text PRIMARY KEY, v text); INSERT INTO words SELECT md5(i::text), repeat('x', 600) FROM generate_series(1, 60000) AS i;
+         ANALYZE days",
+    ) else {
+        return;
+    };
+    let readers = |count: u8| std::fs::write(project.sandbox.path("dbelay.toml"), format!("[postgres]\nreaders = {count}\n")).unwrap();
+    readers(3);
+    project.dbelay(&["snapshot"]).exits(0).prints(&["3 tables, 500,000 rows"]);
+    std::fs::remove_dir_all(project.sandbox.path(".dbelay/cache")).unwrap();
+    readers(1);
+    project.dbelay(&["snapshot"]).exits(0).prints(&["nothing new to store"]);
+    project.dbelay(&["fsck", "--read-data"]).exits(0);
+}
+
+#[test]
 fn what_is_taken_over_from_an_earlier_snapshot_is_what_reading_would_find() {
     let Some(project) = Project::with(
         "CREATE TYPE mood AS ENUM ('sad', 'ok');
