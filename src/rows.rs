@@ -60,6 +60,14 @@ pub struct ColumnShape {
     pub generated: bool,
 }
 
+#[cfg(test)]
+impl ColumnShape {
+    /// Makes a plain column with this default, in JSON.
+    pub fn plain(name: &str, default: &str) -> Self {
+        Self { name: name.into(), declared_type: String::new(), default: default.into(), hidden: false, generated: false }
+    }
+}
+
 impl TableShape {
     /// Returns the shape without the generated columns of which `is_wanted` says no.
     pub fn without_generated(mut self, is_wanted: &dyn Fn(&str) -> bool) -> Self {
@@ -358,13 +366,7 @@ mod tests {
     use super::*;
 
     fn shape(identity: &[usize]) -> TableShape {
-        let column = |name: &str| ColumnShape {
-            name: name.into(),
-            declared_type: String::new(),
-            default: "null".into(),
-            hidden: false,
-            generated: false,
-        };
+        let column = |name: &str| ColumnShape::plain(name, "null");
         TableShape { name: "t".into(), columns: vec![column("a"), column("b")], identity: identity.to_vec(), locator: identity.to_vec() }
     }
 

@@ -62,6 +62,7 @@ pub mod build;
 pub mod changes;
 pub mod chunks;
 pub mod compare;
+mod cores;
 pub mod manifest;
 pub mod rowdiff;
 pub mod seam;

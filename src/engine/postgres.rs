@@ -16,6 +16,8 @@ mod dump;
 mod fingerprint;
 mod link;
 mod name;
+mod own;
+mod parts;
 mod read;
 mod schema;
 pub mod script;

@@ -378,7 +378,7 @@ fn recognise(
             match splice::splice(batch, store, (*id, manifest), Changed { rows: &new, gone, keys: &keys }) {
                 Ok(spliced) => Ok(spliced),
                 // What cannot be read of an earlier state only costs time.
-                Err(SpliceError::Compare(_) | SpliceError::Lost) => Ok(None),
+                Err(SpliceError::Compare(_)) => Ok(None),
                 Err(SpliceError::Store(error)) => Err(error.into()),
             }
         }

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::changes::{Cells, ColumnPair, Row, RowChange, RowCounts, RowKey, TablePair};
 use super::chunks::{Cache, Chunk, column_chunk, read_node, row_groups, rows_of};
 use super::compare::{CompareError, Objects};
+use super::cores::on_all_cores;
 use super::manifest::{Group, Node, TableManifest};
 use crate::id::ObjectId;
 
@@ -313,32 +313,15 @@ impl Diff<'_> {
 
     /// Compares groups with the same keys, on all cores; returns what was found in each pair, in their order.
     fn aligned_changes(&self, pairs: &[(Group, Group)]) -> Result<Vec<Found>, CompareError> {
-        let next = AtomicUsize::new(0);
         // A cache belongs to one thread.
         let Self { cache: Cache { objects, .. }, before, after, columns, compared, added, key, number, cells } = self;
-        let work = || -> Result<Vec<(usize, Found)>, CompareError> {
+        on_all_cores(pairs, || {
             let cache = Cache::new(*objects);
-            let (compared, added, key) = (compared.clone(), added.clone(), key.clone());
-            let diff = Diff { cache: &cache, before, after, columns, compared, added, key, number: *number, cells: *cells };
-            let mut found = Vec::new();
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some((from, to)) = pairs.get(at) else { return Ok(found) };
-                found.push((at, diff.aligned(from, to)?));
+            move |(from, to): &(Group, Group)| {
+                let (compared, added, key) = (compared.clone(), added.clone(), key.clone());
+                Diff { cache: &cache, before, after, columns, compared, added, key, number: *number, cells: *cells }.aligned(from, to)
             }
-        };
-        let mut found = std::thread::scope(|scope| {
-            let threads = std::thread::available_parallelism().map_or(2, usize::from).min(pairs.len());
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut found = work()?;
-            for thread in others {
-                let lost = |_| CompareError::Read("a thread that compared ended before its time".into());
-                found.extend(thread.join().map_err(lost)??);
-            }
-            Ok::<_, CompareError>(found)
-        })?;
-        found.sort_unstable_by_key(|(at, _)| *at);
-        Ok(found.into_iter().map(|(_, found)| found).collect())
+        })
     }
 
     /// Compares two groups with the same keys, row by row.

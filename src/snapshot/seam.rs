@@ -138,13 +138,7 @@ mod tests {
     use crate::value::LARGE_BYTES;
 
     fn shape() -> TableShape {
-        let column = |name: &str| ColumnShape {
-            name: name.into(),
-            declared_type: String::new(),
-            default: "null".into(),
-            hidden: false,
-            generated: false,
-        };
+        let column = |name: &str| ColumnShape::plain(name, "null");
         TableShape { name: "t".into(), columns: vec![column("a"), column("b")], identity: vec![0], locator: vec![0] }
     }
 

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::build::{Bases, StoredGroup, assemble_sized, digest, put_json, store_group};
 use super::chunks::{read_node, row_groups, rows_of};
 use super::compare::{self, CompareError, Objects};
+use super::cores::on_all_cores;
 use super::manifest::{Child, Group, ManifestColumn, Node, TableManifest};
 use crate::id::ObjectId;
 use crate::rows::{GROUP_BYTES_MAX, GroupBuilder, RowGroup};
@@ -27,9 +27,6 @@ pub enum SpliceError {
     /// Something cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread panicked.
-    #[error("a thread that took over rows ended before its time")]
-    Lost,
 }
 
 /// What became of a table's rows.
@@ -105,7 +102,7 @@ pub fn splice(
     let places = places(&groups, &rows);
     let splice = Splice { batch, objects, manifest, groups: &groups, rows: &rows, places };
     let wanted: Vec<usize> = splice.places.as_ref().map_or_else(|| (0..groups.len()).collect(), |places| places.keys().copied().collect());
-    let found = on_all_cores(&wanted, &|at| splice.look(*at))?;
+    let found = on_all_cores(&wanted, || |at: &usize| splice.look(*at))?;
     let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
     let matched: u64 = found.iter().map(|(matched, _, _)| matched).sum();
     let replaced: u64 = found.iter().map(|(_, replaced, _)| replaced).sum();
@@ -122,30 +119,6 @@ pub fn splice(
         }
     }
     if again.is_empty() { splice.keep_tree(id, &updates).map(Some) } else { splice.build_tree(id, &updates, &again) }
-}
-
-/// Runs a piece of work for each item, on all cores; returns what came of them, in their order.
-fn on_all_cores<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> Result<R, SpliceError> + Sync)) -> Result<Vec<R>, SpliceError> {
-    let next = AtomicUsize::new(0);
-    let run = || -> Result<Vec<(usize, R)>, SpliceError> {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return Ok(done) };
-            done.push((at, work(item)?));
-        }
-    };
-    let mut done = std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(items.len());
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-        let mut done = run()?;
-        for thread in others {
-            done.extend(thread.join().map_err(|_| SpliceError::Lost)??);
-        }
-        Ok::<_, SpliceError>(done)
-    })?;
-    done.sort_unstable_by_key(|(at, _)| *at);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Takes rows apart; none where a value is an object of its own, or a key comes twice.
@@ -306,7 +279,7 @@ impl Splice<'_> {
     fn build_tree(&self, id: ObjectId, updates: &Updates, again: &[usize]) -> Result<Option<(ObjectId, TableManifest)>, SpliceError> {
         let shape = self.manifest.shape();
         let bases = Bases::of(self.objects, id, self.manifest, &shape);
-        let recuts = on_all_cores(again, &|from| self.recut(*from, &bases))?;
+        let recuts = on_all_cores(again, || |from: &usize| self.recut(*from, &bases))?;
         let Some(recuts) = recuts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
         // The groups in order; a number is one that stays, or whose rows have other values.
         let mut order: Vec<Result<StoredGroup, usize>> = Vec::with_capacity(self.groups.len());
@@ -324,7 +297,9 @@ impl Splice<'_> {
         }
         order.extend((at..self.groups.len()).map(Err));
         let kept: Vec<usize> = order.iter().filter_map(|group| group.as_ref().err().copied()).collect();
-        let Some(hashes) = on_all_cores(&kept, &|at| self.cut_hash(*at))?.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let Some(hashes) = on_all_cores(&kept, || |at: &usize| self.cut_hash(*at))?.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
         let hashes: HashMap<usize, u64> = kept.into_iter().zip(hashes).collect();
         let mut groups = Vec::with_capacity(order.len());
         for group in order {
@@ -503,15 +478,8 @@ mod tests {
     }
 
     fn shape(key: usize) -> TableShape {
-        let column = |name: &str, default: &str| ColumnShape {
-            name: name.into(),
-            declared_type: String::new(),
-            default: default.into(),
-            hidden: false,
-            generated: false,
-        };
-        let mut columns: Vec<ColumnShape> = (0..key).map(|at| column(&format!("k{at}"), "null")).collect();
-        columns.extend([column("b", "\"x\""), column("c", "null")]);
+        let mut columns: Vec<ColumnShape> = (0..key).map(|at| ColumnShape::plain(&format!("k{at}"), "null")).collect();
+        columns.extend([ColumnShape::plain("b", "\"x\""), ColumnShape::plain("c", "null")]);
         let identity: Vec<usize> = (0..key).rev().collect();
         TableShape { name: "t".into(), columns, identity: identity.clone(), locator: identity }
     }

@@ -742,8 +742,12 @@ fn a_table_that_changes_while_others_are_put_back_stops_the_rollback() {
     let after = project.database.state();
     project.dbelay(&["rollback", "HEAD~1", "--yes"]).exits(3).says(&["`log`", "event trigger", "the database is unchanged"]);
     assert_same(&after, &project.database.state(), "refused");
-    project.sql("ALTER EVENT TRIGGER noted DISABLE");
-    project.dbelay(&["rollback", "HEAD~1", "--yes"]).exits(0);
+    // An extension's table is no part of a snapshot: some fill theirs when they are made.
+    project.sql("ALTER EXTENSION plpgsql ADD TABLE log");
+    project.dbelay(&["snapshot"]).exits(0);
+    project.sql("CREATE VIEW w2 AS SELECT 1 AS a; UPDATE t SET v = 'c'");
+    project.dbelay(&["rollback", "HEAD", "--yes"]).exits(0);
+    assert_eq!(project.database.psql("SELECT v FROM t").trim(), "b");
 }
 
 #[test]

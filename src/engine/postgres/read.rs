@@ -14,7 +14,7 @@ use super::catalog::{self, Catalog, Relation};
 use super::link::{self, Link};
 use super::name::{literal, quoted};
 use super::value::{Codec, constant_default, fields};
-use super::{Options, changes, dump, fingerprint, schema};
+use super::{Options, changes, dump, fingerprint, parts, schema};
 use crate::engine::{Answer, Changes, EngineError, Finding, ReadTransaction, TablePart};
 use crate::rows::{ColumnShape, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{Schema, Settings};
@@ -25,9 +25,6 @@ const CHECKED_PAGES_MAX: u64 = 16_384;
 
 /// From how many pages on a database is read by more than one session.
 const SIBLING_PAGES_MIN: f64 = 2_000.0;
-
-/// The least pages of a part of a table that is read in parts.
-const PART_PAGES_MIN: u64 = 2_048;
 
 /// The most findings of a check.
 const FINDINGS_MAX: usize = 100;
@@ -162,61 +159,6 @@ impl<'e> State<'e> {
     ) -> Result<(), EngineError> {
         let (question, codecs) = self.question_where(shape, rows)?;
         read_rows(self.link, &question, shape, &codecs, rule, sink)
-    }
-
-    /// Splits a large table by the first column of its key, at values that the server's statistics say are evenly spread, else between the least and the
-    /// greatest number. Only by types whose order is the same on every system.
-    pub fn parts(&self, shape: &TableShape, parts_max: usize) -> Result<Vec<TablePart>, EngineError> {
-        const DOING: &str = "looking for places to split a table";
-        let catalog = self.catalog()?;
-        let first = shape.identity.first().and_then(|&at| shape.columns.get(at));
-        let Some((relation, column)) = catalog.relation(&shape.name).zip(first) else { return Ok(Vec::new()) };
-        let pages = self.link.cell(&format!("SELECT pg_catalog.pg_table_size({}::oid) / 8192", relation.oid), DOING)?;
-        let pages: u64 = pages.and_then(|cell| cell.parse().ok()).unwrap_or(0);
-        let whole = || Ok(vec![TablePart { rows: String::new(), bytes: pages * 8192 }]);
-        let Some(attribute) = relation.columns.iter().find(|attribute| attribute.name == column.name && attribute.not_null) else {
-            return whole();
-        };
-        let is_integer = matches!(attribute.base.as_str(), "int2" | "int4" | "int8");
-        let is_ordered = is_integer || matches!(attribute.base.as_str(), "numeric" | "uuid" | "date" | "timestamp" | "timestamptz");
-        let count = parts_max.min(usize::try_from(pages / PART_PAGES_MIN).unwrap_or(usize::MAX));
-        if !is_ordered || count < 2 {
-            return whole();
-        }
-        let name = format!("t.{}", quoted(&attribute.name));
-        let known = self.link.rows(
-            &format!(
-                "SELECT u.bound FROM pg_catalog.pg_stats s, pg_catalog.unnest(s.histogram_bounds::text::text[]) WITH ORDINALITY AS u(bound, n) \
-                 WHERE s.schemaname = {} AND s.tablename = {} AND s.attname = {} AND NOT s.inherited ORDER BY u.n",
-                literal(&relation.schema),
-                literal(&relation.name),
-                literal(&attribute.name)
-            ),
-            DOING,
-        )?;
-        let known: Vec<&str> = known.iter().filter_map(|row| row.get(0)).collect();
-        let mut bounds: Vec<String> = Vec::new();
-        if known.len() > count {
-            bounds = (1..count).filter_map(|at| known.get(at * (known.len() - 1) / count)).map(|bound| (*bound).to_owned()).collect();
-        } else if is_integer {
-            let found =
-                self.link.rows(&format!("SELECT pg_catalog.min({name}), pg_catalog.max({name}) FROM ONLY {} t", relation.sql()), DOING)?;
-            let number = |at: usize| found.first().and_then(|row| row.get(at)).and_then(|cell| cell.parse::<i128>().ok());
-            if let (Some(least), Some(greatest)) = (number(0), number(1)) {
-                let count = i128::try_from(count).unwrap_or(1);
-                bounds = (1..count).map(|at| (least + (greatest - least) * at / count).to_string()).collect();
-            }
-        }
-        bounds.dedup();
-        let bytes = pages * 8192 / (bounds.len() as u64 + 1);
-        let from = std::iter::once(None).chain(bounds.iter().map(Some));
-        let until = bounds.iter().map(Some).chain([None]);
-        let rows = from.zip(until).map(|(from, until)| {
-            let from = from.map(|bound| format!("{name} >= {}", literal(bound)));
-            let until = until.map(|bound| format!("{name} < {}", literal(bound)));
-            from.into_iter().chain(until).collect::<Vec<_>>().join(" AND ")
-        });
-        Ok(rows.map(|rows| TablePart { rows, bytes }).collect())
     }
 
     pub fn findings(&self) -> Result<Vec<Finding>, EngineError> {
@@ -478,7 +420,7 @@ impl<S: Stated> ReadTransaction for S {
     }
 
     fn parts(&mut self, shape: &TableShape, parts_max: usize) -> Result<Vec<TablePart>, EngineError> {
-        self.with(|state| state.parts(shape, parts_max))
+        self.with(|state| parts::parts(state, shape, parts_max))
     }
 
     fn read_part(

@@ -303,8 +303,7 @@ mod tests {
     use crate::rows::{ColumnShape, CutRule, GroupBuilder, TableShape};
 
     fn cell(codec: Codec, field: &str) -> Result<String, String> {
-        let column =
-            ColumnShape { name: "a".into(), declared_type: String::new(), default: "null".into(), hidden: false, generated: false };
+        let column = ColumnShape::plain("a", "null");
         let shape = TableShape { name: "t".into(), columns: vec![column], identity: vec![], locator: vec![] };
         let mut builder = GroupBuilder::new(&shape, CutRule { rows_target: 10 });
         codec.read(fields(field.as_bytes()).next().expect("a field"), &mut Vec::new(), &mut builder.columns()[0])?;

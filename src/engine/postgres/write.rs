@@ -20,9 +20,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::catalog::Relation;
-use super::changes::Own;
 use super::link::{self, Link};
 use super::name::{literal, quoted};
+use super::own::Own;
 use super::read::{LARGE_OBJECTS, State, Stated};
 use super::statement::KeyPart;
 use super::{Options, statement, value};
