@@ -84,6 +84,18 @@ pub enum OperationKind {
     Redo,
     /// A tag was set, moved or deleted.
     Tag,
+    /// Snapshots were forgotten.
+    Forget,
+    /// Space was freed.
+    Gc,
+    /// Snapshots were proven restorable.
+    Verify,
+    /// What was whole was saved out of a damaged store.
+    Repair,
+    /// A key was added, removed or exchanged.
+    Key,
+    /// A snapshot was made from a file.
+    Import,
 }
 
 impl OperationKind {
@@ -97,6 +109,12 @@ impl OperationKind {
             Self::Undo => "undo",
             Self::Redo => "redo",
             Self::Tag => "tag",
+            Self::Forget => "forget",
+            Self::Gc => "gc",
+            Self::Verify => "verify",
+            Self::Repair => "fsck --repair",
+            Self::Key => "key",
+            Self::Import => "import",
         }
     }
 }
