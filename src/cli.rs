@@ -17,6 +17,7 @@ pub mod pager;
 pub mod progress;
 pub mod project;
 pub mod report;
+pub mod secret;
 pub mod sql;
 pub mod table;
 pub mod terminal;
@@ -32,6 +33,7 @@ pub mod fsck;
 pub mod hook;
 pub mod init;
 pub mod isolate;
+pub mod key;
 pub mod log;
 pub mod man;
 pub mod migrate;
@@ -88,6 +90,9 @@ pub struct Global {
     /// Directory of the store [default: the nearest .dbelay]
     #[arg(long, value_name = "DIR", env = "DBELAY_STORE", hide_env_values = true, global = true)]
     pub store: Option<PathBuf>,
+    /// Key file that opens the encrypted store
+    #[arg(long, value_name = "PATH", env = "DBELAY_KEY_FILE", hide_env_values = true, global = true)]
+    pub key_file: Option<PathBuf>,
     /// Print one JSON document, also for errors
     #[arg(long, global = true)]
     pub json: bool,
@@ -153,6 +158,7 @@ pub enum Command {
     Tag(tag::Args),
     Cat(cat::Args),
     Fsck(fsck::Args),
+    Key(key::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -252,6 +258,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Tag(args) => tag::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
+        Command::Key(args) => key::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),
         Command::DemoApply(args) => demo_apply::run(args, cx),

@@ -1,24 +1,35 @@
-//! The store, format version 1: content-addressed objects in packs, snapshot files, tags, the operation log, the project lock.
+//! The store, format versions 1 and 2: content-addressed objects in packs, snapshot files, tags, the operation log, the project lock.
 //!
 //! It knows bytes and ids, never SQL, schemas, or what an object means. Everything is one directory (`.dbelay`), made 0700 with files 0600:
 //!
 //! | path | content | written |
 //! |---|---|---|
-//! | `config.json` | `{"format":1,"store":"<32 hex digits>","check":"<hex>"}` | once, last of all at creation |
+//! | `config.json` | `{"format":1,"store":"<32 hex digits>","check":"<hex>"}`; of an encrypted store see below | once, last of all at creation; replaced whole where its encryption changes |
 //! | `packs/xx/<id>.pack` | objects; the id is the SHA-256 of the whole file, xx its first two digits | once |
 //! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once |
 //! | `tags/<name>` | a snapshot's id and a newline | replaced whole |
 //! | `ops.jsonl` | the operation log | grows |
 //! | `lock` | held through the operating system; who holds it, as JSON | any time |
 //! | `cache/` | nothing that is needed; may be deleted while no dbelay runs | any time |
-//! | `keys/` | kept for encryption, empty in this version | |
+//! | `keys/<id>.json` | a key that opens an encrypted store, see [`keys`]; empty else | replaced whole |
 //! | `.gitignore` | `*` | once |
 //!
-//! `check` in `config.json` is the SHA-256 of `{"format":…,"store":…}` as it stands there. A reader *must* refuse a larger `format` and *must not*
+//! `check` in `config.json` is the SHA-256 of everything that stands before it and a closing brace (`{"format":…,"store":…}`). A reader *must* refuse a larger `format` and *must not*
 //! write then. Files of other names are ignored; those that begin with `tmp-` are leftovers that the holder of the lock may delete.
 //!
+//! ## Encryption
+//! A store of format 2 is encrypted; one of format 1 is not. Its `config.json` has a field `encryption` before `check`: `{"master","unsettled"?,"mac"}`, the id of the
+//! master key that everything new is sealed with; `plain` or `former` while files that are not encrypted, or are with the key before, may still be there; and the
+//! HMAC-SHA256, under the names key and with the purpose `config`, of the JSON array of format, store, master and unsettled. [`crypt`] says what sealing is. Then
+//!
+//! - snapshots, tags and cache files are called `<64 hex digits>.enc`, and hold, sealed, their plain name, a zero byte, and their plain bytes;
+//! - a pack has flag 1; its payloads and its index are sealed one by one, and the stored length of an entry is that of the sealed payload;
+//! - a line of the operation log is the base64 of the sealed plain line (without its newline), and a newline.
+//!
+//! A reader *must not* take what is not sealed in a store that is settled, or a store that is not encrypted and has keys.
+//!
 //! ## Object
-//! JSON bytes; the id is their SHA-256. How a pack holds them has no part in the id.
+//! Bytes, of most kinds JSON; the id is their SHA-256. How a pack holds them has no part in the id.
 //!
 //! ## Pack
 //! `DBLYPAK1`, the payloads one after the other, the index, and a footer of 64 bytes. Numbers are little endian.
@@ -29,7 +40,7 @@
 //! | 8 | length of the index; the footer follows it |
 //! | 4 | number of entries |
 //! | 1, 1 | bytes of an id (32), bytes of a base id (32) |
-//! | 2 | flags, 0; a reader *must* refuse others |
+//! | 2 | flags: 0, or 1 where it is sealed; a reader *must* refuse others |
 //! | 32 | SHA-256 of the index |
 //! | 8 | `DBLYEND1` |
 //!
@@ -51,10 +62,15 @@
 //! a reference to nothing.
 
 mod batch;
+mod config;
+pub mod crypt;
 mod fsck;
+pub mod keys;
 mod lock;
 mod log;
+mod named;
 mod pack;
+mod recrypt;
 mod tags;
 
 use std::collections::HashMap;
@@ -63,7 +79,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use batch::{Batch, BatchMode, BatchStats};
 pub use fsck::{Damage, FsckDepth, FsckReport};
@@ -74,10 +90,18 @@ pub use tags::{TAG_BYTES_MAX, check_tag_name};
 
 use crate::durable;
 use crate::id::ObjectId;
+use config::{Config, Unsettled};
+use crypt::{Cipher, Random, Vault};
+use keys::{KeySlot, Secret};
+use named::{CACHE, SNAPSHOTS};
 use pack::Entry;
 
-/// The newest format version that this build reads, and the one that it writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format version of a store that is not encrypted.
+const FORMAT_PLAIN: u32 = 1;
+/// The format version of one that is.
+const FORMAT_ENCRYPTED: u32 = 2;
+/// The newest format version that this build reads.
+pub const FORMAT_VERSION: u32 = FORMAT_ENCRYPTED;
 
 /// What stopped the store.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +128,20 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// The store is encrypted, and no secret was given.
+    #[error("the store `{}` is encrypted", .0.display())]
+    KeyNeeded(PathBuf),
+    /// No key of the store opens with this secret.
+    #[error("this opens none of the {keys} {} of the store `{}`", if *.keys == 1 { "key" } else { "keys" }, .dir.display())]
+    WrongKey {
+        /// Where.
+        dir: PathBuf,
+        /// How many keys there are.
+        keys: usize,
+    },
+    /// A key cannot be made, exchanged or removed.
+    #[error("{0}")]
+    Key(String),
     /// No pack has this object.
     #[error("object {0} is missing from the store")]
     Missing(ObjectId),
@@ -175,26 +213,13 @@ fn describe(holder: &LockHolder) -> String {
     format!("`dbelay {}` (process {} on {}, since {})", holder.command, holder.pid, holder.host, holder.since)
 }
 
-#[derive(Serialize, Deserialize)]
-struct Config {
-    format: u32,
-    store: String,
-}
-
-#[derive(Deserialize)]
-struct ConfigFile {
-    format: u32,
-    store: String,
-    check: ObjectId,
-}
-
 /// A file that holds objects.
 #[derive(Debug, Clone)]
 enum Holder {
-    /// A pack, opened when it is needed.
-    Pack(PathBuf),
+    /// A pack, opened when it is needed, and what its payloads are sealed with.
+    Pack(PathBuf, Option<Arc<Cipher>>),
     /// A file without a name, which goes with this value.
-    Scratch(Arc<File>),
+    Scratch(Arc<File>, Option<Arc<Cipher>>),
 }
 
 /// Where an object is.
@@ -241,6 +266,9 @@ pub struct ObjectStats {
 pub struct Store {
     dir: PathBuf,
     id: String,
+    vault: Option<Vault>,
+    /// The key that opened it.
+    slot: Option<KeySlot>,
     index: RwLock<Index>,
     /// Packs that could not be opened: what they held is missing, the rest is not.
     damage: Vec<Damage>,
@@ -306,43 +334,56 @@ impl Store {
         }
         let ignore = dir.join(".gitignore");
         durable::write(&ignore, b"*\n").map_err(|source| StoreError::io("writing", &ignore, source))?;
-        let config = Config { format: FORMAT_VERSION, store: id.iter().map(|byte| format!("{byte:02x}")).collect() };
-        let json = serde_json::to_string(&config).expect("a config has string keys and no failing serializer");
-        let check = ObjectId::of(json.as_bytes());
-        let file = format!("{},\"check\":\"{check}\"}}\n", json.trim_end_matches('}'));
-        durable::write(&config_path, file.as_bytes()).map_err(|source| StoreError::io("writing", &config_path, source))?;
+        Config::plain(id.iter().map(|byte| format!("{byte:02x}")).collect()).write(dir)?;
         Self::open(dir)
     }
 
-    /// Opens a store. Damaged packs do not keep it from opening.
+    /// Opens a store that is not encrypted. Damaged packs do not keep it from opening.
     ///
     /// # Errors
-    /// [`StoreError::NoStore`], [`StoreError::NewerFormat`], [`StoreError::Config`], [`StoreError::Io`].
+    /// [`StoreError::NoStore`], [`StoreError::NewerFormat`], [`StoreError::KeyNeeded`], [`StoreError::Config`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join("config.json");
-        let json = match fs::read(&path) {
-            Ok(json) => json,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(StoreError::NoStore(dir.to_owned()));
-            }
-            Err(source) => return Err(StoreError::io("reading", &path, source)),
+        let config = Config::read(dir)?;
+        if config.encryption.is_some() {
+            return Err(StoreError::KeyNeeded(dir.to_owned()));
+        }
+        // What is not encrypted has no keys; whoever says so of a store that has some may want to read what is written next.
+        if let Some((_, path)) = Self::slot_files(dir)?.into_iter().find(|(stem, _)| !stem.starts_with(keys::PENDING)) {
+            let what = "the store has keys, and its `config.json` says that it is not encrypted".to_owned();
+            return Err(StoreError::Config { path, what });
+        }
+        Self::load(dir, config.store, None, None)
+    }
+
+    /// Opens a store that is encrypted, with a secret.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`StoreError::WrongKey`].
+    pub fn open_with(dir: &Path, secret: &Secret, random: Random) -> Result<Self, StoreError> {
+        let config = Config::read(dir)?;
+        let Some(encryption) = &config.encryption else { return Self::open(dir) };
+        let opened = Self::unlock(dir, secret, random)?;
+        let (current, former) = (Arc::new(opened.current), opened.former.map(Arc::new));
+        // A key that was made for an exchange which never began holds both, the newer first.
+        let (current, former) = match former {
+            Some(former) if former.id() == encryption.master => (former, None),
+            former => (current, former.filter(|_| encryption.unsettled == Some(Unsettled::Former))),
         };
-        let damaged = |what: String| StoreError::Config { path: path.clone(), what };
-        let config: ConfigFile = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
-        let checked = Config { format: config.format, store: config.store.clone() };
-        let checked = serde_json::to_vec(&checked).expect("a config has string keys and no failing serializer");
-        if config.format > FORMAT_VERSION {
-            return Err(StoreError::NewerFormat { dir: dir.to_owned(), found: config.format });
+        if current.id() != encryption.master || !config.is_proven(&current) {
+            let what = "it was changed by someone without the key, or the key is of another time".to_owned();
+            return Err(StoreError::Config { path: dir.join("config.json"), what });
         }
-        if ObjectId::of(&checked) != config.check {
-            return Err(damaged("its check does not fit".to_owned()));
-        }
-        let mut store =
-            Self { dir: dir.to_owned(), id: config.store, index: RwLock::default(), damage: Vec::new(), glimpses: Mutex::default() };
+        let vault = Vault { current, former, has_plain: encryption.unsettled == Some(Unsettled::Plain) };
+        Self::load(dir, config.store, Some(vault), Some(opened.slot))
+    }
+
+    fn load(dir: &Path, id: String, vault: Option<Vault>, slot: Option<KeySlot>) -> Result<Self, StoreError> {
+        let dir = dir.to_owned();
+        let mut store = Self { dir, id, vault, slot, index: RwLock::default(), damage: Vec::new(), glimpses: Mutex::default() };
         let mut index = Index::default();
         for path in store.pack_paths()? {
             match store.open_pack(&path) {
-                Ok(entries) => index.add(Holder::Pack(path), entries, true),
+                Ok((entries, cipher)) => index.add(Holder::Pack(path, cipher), entries, true),
                 Err(what) => store.damage.push(Damage { path: store.relative(&path), object: None, what }),
             }
         }
@@ -382,9 +423,9 @@ impl Store {
         Ok(paths)
     }
 
-    fn open_pack(&self, path: &Path) -> Result<Vec<Entry>, String> {
+    fn open_pack(&self, path: &Path) -> Result<(Vec<Entry>, Option<Arc<Cipher>>), String> {
         let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-        pack::read_index(&file).map_err(|error| error.to_string())
+        pack::read_index(&file, self.vault.as_ref()).map_err(|error| error.to_string())
     }
 
     fn locate(&self, id: &ObjectId, scratch: bool) -> Option<(Location, Holder)> {
@@ -411,16 +452,17 @@ impl Store {
     fn read(&self, entry: &Entry, holder: &Holder) -> Result<Vec<u8>, StoreError> {
         let damaged = |what: String| {
             let path = match holder {
-                Holder::Pack(path) => path.clone(),
-                Holder::Scratch(_) => self.dir.join("cache"),
+                Holder::Pack(path, _) => path.clone(),
+                Holder::Scratch(..) => self.dir.join("cache"),
             };
             StoreError::Damaged { path, id: entry.id, what }
         };
-        let stored = match holder {
-            Holder::Pack(path) => File::open(path).and_then(|file| pack::read_stored(&file, entry)),
-            Holder::Scratch(file) => pack::read_stored(file, entry),
-        }
-        .map_err(|error| damaged(error.to_string()))?;
+        let (stored, cipher) = match holder {
+            Holder::Pack(path, cipher) => (File::open(path).and_then(|file| pack::read_stored(&file, entry)), cipher),
+            Holder::Scratch(file, cipher) => (pack::read_stored(file, entry), cipher),
+        };
+        let stored = stored.map_err(|error| damaged(error.to_string()))?;
+        let stored = pack::unseal(entry, stored, cipher.as_deref()).map_err(|error| damaged(error.to_string()))?;
         let base = match &entry.base {
             None => None,
             Some(base) => {
@@ -480,14 +522,9 @@ impl Store {
     /// [`StoreError::Io`]; there is no snapshot then.
     pub fn put_snapshot(&self, json: &[u8]) -> Result<ObjectId, StoreError> {
         let id = ObjectId::of(json);
-        let path = self.snapshot_path(&id);
-        durable::write(&path, json).map_err(|source| StoreError::io("writing", &path, source))?;
+        self.write_named(SNAPSHOTS, &id.to_string(), json)?;
         self.snapshot(&id)?;
         Ok(id)
-    }
-
-    fn snapshot_path(&self, id: &ObjectId) -> PathBuf {
-        self.dir.join("snapshots").join(format!("{id}.json"))
     }
 
     /// Reads a snapshot's file, and proves it by its id.
@@ -495,13 +532,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSnapshot`], [`StoreError::DamagedSnapshot`], [`StoreError::Io`].
     pub fn snapshot(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
-        let path = self.snapshot_path(id);
-        let json = match fs::read(&path) {
-            Ok(json) => json,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NoSnapshot(*id)),
-            Err(source) => return Err(StoreError::io("reading", &path, source)),
-        };
-        if ObjectId::of(&json) == *id { Ok(json) } else { Err(StoreError::DamagedSnapshot(path)) }
+        let file = self.read_named(SNAPSHOTS, &id.to_string())?.ok_or(StoreError::NoSnapshot(*id))?;
+        match file.bytes {
+            Ok(json) if ObjectId::of(&json) == *id => Ok(json),
+            _ => Err(StoreError::DamagedSnapshot(file.path)),
+        }
     }
 
     /// Lists all snapshots, in the order of their ids.
@@ -509,21 +544,41 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn snapshot_ids(&self) -> Result<Vec<ObjectId>, StoreError> {
-        let files = entries(&self.dir.join("snapshots"))?;
-        let mut ids: Vec<ObjectId> = files.iter().filter_map(|(name, _)| name.strip_suffix(".json")?.parse().ok()).collect();
+        let mut ids: Vec<ObjectId> = self.snapshot_files()?.into_iter().filter_map(|(_, id)| id).collect();
         ids.sort();
+        ids.dedup();
         Ok(ids)
+    }
+
+    /// Lists the files of snapshots. In an encrypted store one that does not open has no id.
+    fn snapshot_files(&self) -> Result<Vec<(PathBuf, Option<ObjectId>)>, StoreError> {
+        let files = self.list_named(SNAPSHOTS)?.into_iter();
+        Ok(files.map(|file| (file.path, file.name.and_then(|name| name.parse().ok()))).collect())
+    }
+
+    /// Tells whether the file of a snapshot is there. Does not read it.
+    fn has_snapshot(&self, id: &ObjectId) -> Result<bool, StoreError> {
+        Ok(self.read_named(SNAPSHOTS, &id.to_string())?.is_some())
+    }
+
+    /// Deletes a snapshot's file, durably. One that is not there is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn delete_snapshot(&self, id: &ObjectId) -> Result<(), StoreError> {
+        self.remove_named(SNAPSHOTS, &id.to_string())
     }
 
     /// Reads a file of the cache, if it is there.
     pub fn read_cache(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.dir.join("cache").join(name)).ok()
+        self.read_named(CACHE, name).ok()??.bytes.ok()
     }
 
     /// Writes a file of the cache, whole or not at all. The cache only saves time, so that a failure is nothing to tell.
     pub fn write_cache(&self, name: &str, bytes: &[u8]) {
-        let cache = self.dir.join("cache");
-        let _ = durable::create_dir(&cache).and_then(|()| durable::write(&cache.join(name), bytes));
+        if durable::create_dir(&self.dir.join(CACHE.name)).is_ok() {
+            let _ = self.write_named(CACHE, name, bytes);
+        }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -536,7 +591,7 @@ impl Store {
     /// [`StoreError::Log`] where it is damaged, [`StoreError::Io`].
     pub fn operations(&self) -> Result<Vec<LogEntry>, StoreError> {
         let path = self.log_path();
-        let reading = log::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
+        let reading = log::read(&path, self.vault.as_ref()).map_err(|source| StoreError::io("reading", &path, source))?;
         match reading.damage {
             Some((line, what)) => Err(StoreError::Log { path, line, what }),
             None => Ok(reading.entries),
@@ -548,7 +603,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Log`] where it is damaged, [`StoreError::Io`].
     pub fn append_operation(&self, body: serde_json::Value) -> Result<LogEntry, StoreError> {
-        log::append(&self.log_path(), body)
+        log::append(&self.log_path(), body, self.vault.as_ref())
     }
 
     /// Takes the project lock, and clears away what a holder that died was writing.
@@ -557,7 +612,7 @@ impl Store {
     /// [`StoreError::Locked`], [`StoreError::Io`].
     pub fn lock(&self, holder: &LockHolder) -> Result<LockGuard, StoreError> {
         let guard = lock::acquire(&self.dir.join("lock"), holder)?;
-        for directory in ["", "packs", "snapshots", "tags", "cache"] {
+        for directory in ["", "packs", "snapshots", "tags", "cache", "keys"] {
             for (name, path) in entries(&self.dir.join(directory))? {
                 if name.starts_with(durable::TEMPORARY) {
                     durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;
@@ -671,9 +726,9 @@ mod tests {
     fn a_store_of_a_newer_format_is_refused_and_untouched() {
         let (_dir, store) = store();
         let path = store.dir().join("config.json");
-        let config = fs::read_to_string(&path).expect("a config").replace("\"format\":1", "\"format\":2");
+        let config = fs::read_to_string(&path).expect("a config").replace("\"format\":1", "\"format\":3");
         fs::write(&path, &config).expect("written");
-        assert!(matches!(Store::open(store.dir()), Err(StoreError::NewerFormat { found: 2, .. })));
+        assert!(matches!(Store::open(store.dir()), Err(StoreError::NewerFormat { found: 3, .. })));
         assert!(matches!(Store::create(store.dir(), [0; 16]), Err(StoreError::Exists(_))));
         assert_eq!(fs::read_to_string(&path).expect("a config"), config);
     }

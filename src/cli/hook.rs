@@ -5,7 +5,7 @@ use dbelay::ops::capture;
 use dbelay::render::text;
 use dbelay::schema::diff::{Renames, diff};
 use dbelay::snapshot::manifest::{Snapshot, SnapshotKind};
-use dbelay::store::Store;
+use dbelay::store::{Store, StoreError};
 
 use super::database::Database;
 use super::project::{self, find_store, read_config, resolve};
@@ -61,7 +61,11 @@ fn reminder(cx: &Context) -> Result<Option<String>, CliError> {
     if !exists || database.file().is_some_and(|file| !file.exists()) {
         return Ok(None);
     }
-    let store = Store::open(&dir)?;
+    // Nobody is asked for a passphrase at every checkout.
+    let store = match Store::open(&dir) {
+        Err(StoreError::KeyNeeded(_)) => return Ok(None),
+        store => store?,
+    };
     // What was rolled back or overwritten is nobody's schema.
     let counts = |snapshot: &Snapshot| !matches!(snapshot.kind, SnapshotKind::Failed | SnapshotKind::Safety);
     let mut snapshots = capture::snapshots(&store)?;

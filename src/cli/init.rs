@@ -6,18 +6,18 @@ use std::path::Path;
 use dbelay::config::{Config, FILE_NAME, SourceValue};
 use dbelay::source::discover::{Candidate, discover};
 use dbelay::source::{COMMON_VARIABLE, DatabaseUrl, SourceError, UrlOrigin};
-use dbelay::store::Store;
 use serde_json::json;
 
 use super::output::{DIM, GOOD};
 use super::project::{create_store, find_store, parse_url, read_config};
-use super::{CliError, Context, ErrorKind, Exit, adopt, terminal};
+use super::{CliError, Context, ErrorKind, Exit, adopt, key, secret, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay init
   dbelay init --db ./dev.db
   dbelay init --hooks npm,git
+  dbelay init --encrypt
   dbelay init --hooks make --command \"alembic upgrade head\"";
 
 /// How many databases are offered.
@@ -37,6 +37,12 @@ pub struct Args {
     /// The command that migrates the database, for `--hooks npm` and `--hooks make` [default: the one that the project has]
     #[arg(long, value_name = "COMMAND", requires = "hooks")]
     pub command: Option<String>,
+    /// Encrypt the store
+    #[arg(long)]
+    pub encrypt: bool,
+    /// The first key.
+    #[command(flatten)]
+    pub key: key::NewKey,
 }
 
 /// Runs the command.
@@ -76,7 +82,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         }
         return Ok(Exit::DONE);
     }
-    let store = if exists { Store::open(&dir)? } else { create_store(cx, &dir)? };
+    let store = if exists { secret::open_store(cx, &dir)?.store } else { create_store(cx, &dir)? };
+    let store = match args.encrypt && !store.is_encrypted() {
+        true => key::encrypt_new(store, &args.key, cx)?,
+        false => store,
+    };
     if let Some(text) = &written {
         dbelay::durable::write(&path, Config::template(text, &files).as_bytes())?;
         cx.output.say(format_args!("{GOOD}wrote{GOOD:#} {FILE_NAME}: database {}", shown(cx, text)));

@@ -15,11 +15,11 @@ use dbelay::snapshot::manifest::{Origin, Snapshot, SourceName};
 use dbelay::snapshot::select::{Known, KnownSnapshot, Selector, Target};
 use dbelay::source::DatabaseUrl;
 use dbelay::source::{self, Lookup, Resolved, SourceError, UrlOrigin};
-use dbelay::store::{LockGuard, LockHolder, Store, StoreError};
+use dbelay::store::{LockGuard, LockHolder, Store};
 
 use super::database::{self, Database};
 use super::output::{DIM, ID};
-use super::{CliError, Context, ErrorKind, progress::Bars};
+use super::{CliError, Context, ErrorKind, progress::Bars, secret};
 
 /// The name of a store's directory.
 pub const STORE_DIR: &str = ".dbelay";
@@ -114,8 +114,8 @@ impl<'a> Project<'a> {
             return Err(EngineError::Missing(file.display().to_string()).into());
         }
         let (dir, exists) = find_store(cx, config.as_ref(), file);
-        let store = match Store::open(&dir) {
-            Err(StoreError::NoStore(_)) if need == Need::Any && !exists => {
+        let store = match exists {
+            false if need == Need::Any => {
                 // What is no database shall leave no store behind either.
                 if let Ok(database) = &database {
                     database.open()?;
@@ -124,7 +124,7 @@ impl<'a> Project<'a> {
                 cx.output.note(format_args!("a new store was made in `{}`", dir.display()));
                 store
             }
-            store => store?,
+            _ => secret::open_store(cx, &dir)?.store,
         };
         let database = database.map_err(|error| CliErrorCell::new(Some(error)));
         Ok(Self { cx, config, database, url, store, progress: Bars::new(&cx.output) })

@@ -48,6 +48,8 @@ impl Exit {
     pub const NO_STORE: Self = Self(10);
     /// Another process holds the lock.
     pub const LOCKED: Self = Self(11);
+    /// The store is encrypted, and no key of it was given.
+    pub const WRONG_KEY: Self = Self(12);
     /// Someone pressed Ctrl-C.
     pub const INTERRUPTED: Self = Self(130);
 }
@@ -69,6 +71,8 @@ pub enum ErrorKind {
     NoStore,
     /// Another process holds the store or the database.
     Locked,
+    /// The store is encrypted, and no key of it was given.
+    WrongKey,
     /// There is no such snapshot, table, row or database.
     NotFound,
     /// The store is damaged where it was needed.
@@ -92,6 +96,7 @@ impl ErrorKind {
             Self::Usage | Self::Config | Self::NotFound => Exit::USAGE,
             Self::NoStore => Exit::NO_STORE,
             Self::Locked => Exit::LOCKED,
+            Self::WrongKey => Exit::WRONG_KEY,
             Self::Interrupted => Exit::INTERRUPTED,
             Self::RolledBack => Exit::ROLLED_BACK,
             Self::NotRolledBack => Exit::NOT_ROLLED_BACK,
@@ -106,6 +111,7 @@ impl ErrorKind {
             Self::Config => "config",
             Self::NoStore => "no_store",
             Self::Locked => "locked",
+            Self::WrongKey => "wrong_key",
             Self::NotFound => "not_found",
             Self::Damaged => "damaged",
             Self::Database => "database",
@@ -264,12 +270,15 @@ pub fn extensions(engine: &str) -> &'static str {
 }
 
 const POSTGRES: &str = "postgres";
+const KEY: &str = "give its passphrase with `DBELAY_PASSWORD_FILE` or `DBELAY_PASSWORD_COMMAND`, or its key file with `--key-file`";
 const NEWER: &str = "use the dbelay that wrote it, or a newer one";
 
 fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
     match error {
         StoreError::NoStore(_) => (ErrorKind::NoStore, Some("`dbelay init` makes one, and so does the first `dbelay snapshot`")),
-        StoreError::Exists(_) | StoreError::TagName { .. } => (ErrorKind::Usage, None),
+        StoreError::KeyNeeded(_) => (ErrorKind::WrongKey, Some(KEY)),
+        StoreError::WrongKey { .. } => (ErrorKind::WrongKey, Some("`dbelay key list` with a right one lists the keys")),
+        StoreError::Exists(_) | StoreError::TagName { .. } | StoreError::Key(_) => (ErrorKind::Usage, None),
         StoreError::NewerFormat { .. } => (ErrorKind::Config, Some(NEWER)),
         StoreError::NoSnapshot(_) => (ErrorKind::NotFound, Some("`dbelay log` lists the snapshots")),
         StoreError::Locked { .. } => (ErrorKind::Locked, Some("wait until it is done, and try again")),

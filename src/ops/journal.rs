@@ -149,14 +149,24 @@ impl Entry {
     /// Makes an entry of this session, at this time, with nothing filled in.
     pub fn new(session: &Session<'_>, kind: OperationKind, phase: Phase) -> Self {
         Self {
-            time: session.stamp(),
-            kind,
-            phase,
-            begin: None,
-            source: session.source.clone(),
             user: session.origin.user.clone(),
             host: session.origin.host.clone(),
             pid: session.pid,
+            ..Self::of_store(kind, phase, session.stamp(), session.source.clone())
+        }
+    }
+
+    /// Makes an entry about the store, or about a source of it that is not open, with nothing filled in.
+    pub fn of_store(kind: OperationKind, phase: Phase, time: String, source: SourceName) -> Self {
+        Self {
+            time,
+            kind,
+            phase,
+            begin: None,
+            source,
+            user: String::new(),
+            host: String::new(),
+            pid: 0,
             command: Vec::new(),
             before: None,
             after: None,

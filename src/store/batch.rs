@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::crypt::{Cipher, Place};
 use super::pack::{self, Codec, Entry, PackWriter};
 use super::{Holder, OBJECT_BYTES_MAX, Store, StoreError};
 use crate::durable::{self, TemporaryFile};
@@ -65,6 +66,11 @@ impl Batch<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns what the packs of this batch are sealed with.
+    fn cipher(&self) -> Option<&Arc<Cipher>> {
+        self.store.vault.as_ref().map(|vault| &vault.current)
+    }
+
     /// Tells whether anything is written: whether it matters to what an object is similar.
     pub fn keeps(&self) -> bool {
         self.mode != BatchMode::IdsOnly
@@ -99,6 +105,16 @@ impl Batch<'_> {
         if !pack::is_encoding_of(json, codec, &stored, prefix) {
             return Err(StoreError::Damaged { path: packs, id, what: "what was compressed does not decompress to the same".to_owned() });
         }
+        let stored = match self.cipher() {
+            None => stored,
+            Some(cipher) => {
+                let sealed = cipher.seal(Place::Object(&id), &stored);
+                if cipher.open(Place::Object(&id), &sealed).as_ref() != Ok(&stored) {
+                    return Err(StoreError::Damaged { path: packs, id, what: "what was sealed does not open to the same".to_owned() });
+                }
+                sealed
+            }
+        };
         let mut state = self.state();
         state.stats.objects_new += 1;
         state.stats.raw_bytes += json.len() as u64;
@@ -132,7 +148,7 @@ impl Batch<'_> {
                 none => {
                     let cache = self.store.dir.join("cache");
                     durable::create_dir(&cache).map_err(io)?;
-                    none.insert(tempfile::tempfile_in(&cache).and_then(PackWriter::new).map_err(io)?)
+                    none.insert(tempfile::tempfile_in(&cache).and_then(|file| PackWriter::new(file, self.cipher().cloned())).map_err(io)?)
                 }
             };
             writer.append(id, codec, base, raw, stored).map_err(io)?;
@@ -140,7 +156,10 @@ impl Batch<'_> {
         }
         let writer = match &mut state.durable {
             Some(writer) => writer,
-            none => none.insert(TemporaryFile::create_in(packs).and_then(PackWriter::new).map_err(io)?),
+            none => {
+                let file = TemporaryFile::create_in(packs).map_err(io)?;
+                none.insert(PackWriter::new(file, self.cipher().cloned()).map_err(io)?)
+            }
         };
         writer.append(id, codec, base, raw, stored).map_err(io)?;
         let is_full = writer.is_full();
@@ -152,24 +171,25 @@ impl Batch<'_> {
     /// # Errors
     /// [`StoreError::Io`], also where what was read back is not what was written.
     pub fn finish(self) -> Result<BatchStats, StoreError> {
+        let cipher = self.cipher().cloned();
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = state.durable.take() {
             state.packs.push(publish(writer, &self.store.dir.join("packs"))?);
         }
         let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
         for (path, entries) in state.packs {
-            index.add(Holder::Pack(path), entries, true);
+            index.add(Holder::Pack(path, cipher.clone()), entries, true);
         }
         if let Some(scratch) = state.scratch {
             let (file, entries) = scratch.into_parts();
-            index.add(Holder::Scratch(Arc::new(file)), entries, false);
+            index.add(Holder::Scratch(Arc::new(file), cipher), entries, false);
         }
         Ok(state.stats)
     }
 }
 
 /// Makes a pack durable, and proves that it has the bytes that were written.
-fn publish(writer: PackWriter<TemporaryFile>, packs: &Path) -> Result<(PathBuf, Vec<Entry>), StoreError> {
+pub(super) fn publish(writer: PackWriter<TemporaryFile>, packs: &Path) -> Result<(PathBuf, Vec<Entry>), StoreError> {
     let (path, id, entries) = writer.publish(packs)?;
     let io = |source| StoreError::io("reading back", &path, source);
     let found = File::open(&path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;

@@ -68,22 +68,30 @@ impl Store {
             }
         }
         progress.finish();
-        for id in self.snapshot_ids()? {
+        for (path, id) in self.snapshot_files()? {
+            let what = match id {
+                None if self.vault.is_none() => continue,
+                None => "it is no snapshot that was sealed with this key".to_owned(),
+                Some(id) => match self.snapshot(&id) {
+                    Ok(_) => String::new(),
+                    Err(error) => error.to_string(),
+                },
+            };
             report.snapshots += 1;
-            if let Err(error) = self.snapshot(&id) {
-                report.damage.push(Damage { path: format!("snapshots/{id}.json"), object: None, what: error.to_string() });
+            if !what.is_empty() {
+                report.damage.push(Damage { path: self.relative(&path), object: None, what });
             }
         }
-        for (name, id) in self.tag_files()? {
-            let what = match id {
+        for tag in self.tag_files()? {
+            let what = match tag.id {
                 None => "it holds no snapshot id".to_owned(),
-                Some(id) if !self.snapshot_path(&id).exists() => format!("it names snapshot {id}, which is not there"),
+                Some(id) if !self.has_snapshot(&id)? => format!("it names snapshot {id}, which is not there"),
                 Some(_) => continue,
             };
-            report.damage.push(Damage { path: format!("tags/{name}"), object: None, what });
+            report.damage.push(Damage { path: tag.file, object: None, what });
         }
         let path = self.log_path();
-        let reading = log::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
+        let reading = log::read(&path, self.vault.as_ref()).map_err(|source| StoreError::io("reading", &path, source))?;
         if let Some((line, what)) = reading.damage {
             report.damage.push(Damage { path: "ops.jsonl".to_owned(), object: None, what: format!("line {line}: {what}") });
         }
@@ -96,7 +104,7 @@ impl Store {
 
     fn check_pack(&self, path: &Path, depth: FsckDepth, progress: &dyn Progress, report: &mut FsckReport) -> Result<(), String> {
         let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-        let entries = pack::read_index(&file).map_err(|error| error.to_string())?;
+        let (entries, cipher) = pack::read_index(&file, self.vault.as_ref()).map_err(|error| error.to_string())?;
         report.objects += entries.len() as u64;
         if depth == FsckDepth::Structure {
             return Ok(());
@@ -107,7 +115,7 @@ impl Store {
             progress.advance(bytes);
         });
         report.bytes_read += read;
-        let holder = Holder::Pack(path.to_owned());
+        let holder = Holder::Pack(path.to_owned(), cipher);
         let before = report.damage.len();
         for entry in &entries {
             if let Err(error) = self.read(entry, &holder) {

@@ -1,13 +1,17 @@
 //! The operation log: a chain of lines, each with its own hash and that of the line before. `src/store.rs` specifies a line.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
+use super::crypt::{Cipher, Place, Vault};
 use crate::durable;
 use crate::id::ObjectId;
 
@@ -50,23 +54,24 @@ pub struct Reading {
 ///
 /// # Errors
 /// What the system says. Damage is no error.
-pub fn read(path: &Path) -> io::Result<Reading> {
+pub fn read(path: &Path, vault: Option<&Vault>) -> io::Result<Reading> {
     let bytes = match fs::metadata(path) {
         Ok(metadata) if metadata.len() > LOG_BYTES_MAX => return Err(io::Error::other("the operation log is too long")),
         Ok(_) => fs::read(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    Ok(parse(&bytes))
+    Ok(parse(&bytes, vault))
 }
 
-fn parse(bytes: &[u8]) -> Reading {
+pub(super) fn parse(bytes: &[u8], vault: Option<&Vault>) -> Reading {
     let mut reading = Reading::default();
     let mut prev = NOTHING;
     for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let Some(line) = line.strip_suffix(b"\n") else {
             // A line that only lacks its end was torn by a crash; one that ends in something else was changed.
-            if line.split_last().is_some_and(|(_, rest)| decode(rest).is_ok()) && decode(line).is_err() {
+            let is_whole = |line: &[u8]| open(line, at as u64, vault).and_then(|line| decode(&line)).is_ok();
+            if line.split_last().is_some_and(|(_, rest)| is_whole(rest)) && !is_whole(line) {
                 reading.damage.get_or_insert((at + 1, "its end is damaged".to_owned()));
             }
             break;
@@ -75,7 +80,7 @@ fn parse(bytes: &[u8]) -> Reading {
         if reading.damage.is_some() {
             continue;
         }
-        let checked = decode(line).and_then(|(id, link)| {
+        let checked = open(line, at as u64, vault).and_then(|line| decode(&line)).and_then(|(id, link)| {
             if link.prev != prev {
                 return Err("it does not follow the line before".to_owned());
             }
@@ -93,6 +98,35 @@ fn parse(bytes: &[u8]) -> Reading {
         }
     }
     reading
+}
+
+/// Opens a line, where it is sealed.
+fn open<'l>(line: &'l [u8], n: u64, vault: Option<&Vault>) -> Result<Cow<'l, [u8]>, String> {
+    let Some(vault) = vault else { return Ok(Cow::Borrowed(line)) };
+    if vault.has_plain && line.starts_with(b"{") {
+        return Ok(Cow::Borrowed(line));
+    }
+    let sealed = BASE64.decode(line).map_err(|_| "it is no sealed entry of the log".to_owned())?;
+    let (plain, _) = vault.open(Place::Operation(n), &sealed).map_err(|error| error.to_string())?;
+    Ok(Cow::Owned(plain))
+}
+
+/// Seals a line, which ends in a newline, where it is to be.
+fn seal(line: Vec<u8>, n: u64, cipher: Option<&Cipher>) -> Vec<u8> {
+    let Some(cipher) = cipher else { return line };
+    let mut sealed = BASE64.encode(cipher.seal(Place::Operation(n), line.strip_suffix(b"\n").unwrap_or(&line))).into_bytes();
+    sealed.push(b'\n');
+    sealed
+}
+
+/// Seals the lines of a whole log with the current key.
+pub(super) fn seal_anew(bytes: &[u8], vault: &Vault) -> Result<Vec<u8>, String> {
+    let mut sealed = Vec::with_capacity(bytes.len() * 2);
+    for (n, line) in (0..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
+        let line = open(line.strip_suffix(b"\n").unwrap_or(line), n, Some(vault))?;
+        sealed.extend(seal(line.into_owned(), n, Some(&vault.current)));
+    }
+    Ok(sealed)
 }
 
 /// Takes a line apart: `{"id":"…",` and then the link's JSON without its opening brace.
@@ -122,14 +156,15 @@ fn encode(link: &Link) -> (ObjectId, Vec<u8>) {
 ///
 /// # Errors
 /// [`StoreError::Log`], [`StoreError::Io`].
-pub fn append(path: &Path, body: Value) -> Result<LogEntry, StoreError> {
-    let reading = read(path).map_err(|source| StoreError::io("reading", path, source))?;
+pub fn append(path: &Path, body: Value, vault: Option<&Vault>) -> Result<LogEntry, StoreError> {
+    let reading = read(path, vault).map_err(|source| StoreError::io("reading", path, source))?;
     if let Some((line, what)) = reading.damage {
         return Err(StoreError::Log { path: path.to_owned(), line, what });
     }
     let prev = reading.entries.last().map_or(NOTHING, |entry| entry.id);
     let link = Link { prev, n: reading.entries.len() as u64, op: body };
     let (id, line) = encode(&link);
+    let line = seal(line, link.n, vault.map(|vault| &*vault.current));
     durable::append_at(path, reading.whole_bytes, &line).map_err(|source| StoreError::io("writing", path, source))?;
     Ok(LogEntry { index: link.n, id, body: link.op })
 }
@@ -152,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_log_reads_back() {
-        let reading = parse(&log());
+        let reading = parse(&log(), None);
         assert_eq!(reading.damage, None);
         assert_eq!(reading.entries.iter().map(|entry| entry.body["what"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert_eq!(reading.whole_bytes, log().len() as u64);
@@ -165,7 +200,7 @@ mod tests {
             for bit in 0..8 {
                 let mut flipped = whole.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(parse(&flipped).damage.is_some(), "byte {at} bit {bit}");
+                assert!(parse(&flipped, None).damage.is_some(), "byte {at} bit {bit}");
             }
         }
     }
@@ -175,14 +210,14 @@ mod tests {
         let whole = log();
         let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
         for cut in lines[0].len() + lines[1].len() + 1..whole.len() {
-            let reading = parse(&whole[..cut]);
+            let reading = parse(&whole[..cut], None);
             assert_eq!((reading.damage, reading.entries.len()), (None, 2), "cut at {cut}");
             assert_eq!(reading.whole_bytes, (lines[0].len() + lines[1].len()) as u64);
         }
         let without_second = [lines[0], lines[2]].concat();
-        assert_eq!(parse(&without_second).damage.map(|(line, _)| line), Some(2));
+        assert_eq!(parse(&without_second, None).damage.map(|(line, _)| line), Some(2));
         let exchanged = [lines[1], lines[0]].concat();
-        assert!(parse(&exchanged).damage.is_some());
+        assert!(parse(&exchanged, None).damage.is_some());
     }
 
     #[test]
@@ -190,15 +225,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("ops.jsonl");
         for what in 0..3 {
-            append(&path, json!({ "what": what })).expect("appended");
+            append(&path, json!({ "what": what }), None).expect("appended");
         }
         let mut bytes = fs::read(&path).expect("the log");
         bytes.extend_from_slice(b"{\"id\":\"torn");
         fs::write(&path, &bytes).expect("torn");
-        assert_eq!(append(&path, json!({})).expect("appended").index, 3);
-        assert_eq!(read(&path).expect("read").entries.len(), 4);
+        assert_eq!(append(&path, json!({}), None).expect("appended").index, 3);
+        assert_eq!(read(&path, None).expect("read").entries.len(), 4);
         bytes[80] ^= 1;
         fs::write(&path, &bytes).expect("damaged");
-        assert!(matches!(append(&path, json!({})), Err(StoreError::Log { line: 1, .. })));
+        assert!(matches!(append(&path, json!({}), None), Err(StoreError::Log { line: 1, .. })));
     }
 }

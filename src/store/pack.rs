@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use zstd::zstd_safe::CParameter;
 
 use super::StoreError;
+use super::crypt::{Cipher, OVERHEAD_BYTES, Place, Vault};
 use crate::durable::TemporaryFile;
 use crate::id::{IdHasher, ObjectId};
 
@@ -18,6 +20,8 @@ pub const MAGIC: &[u8; 8] = b"DBLYPAK1";
 pub const MAGIC_END: &[u8; 8] = b"DBLYEND1";
 /// The length of the footer.
 pub const FOOTER_BYTES: u64 = 64;
+/// What the flags of a pack say whose payloads and index are sealed.
+const FLAG_SEALED: u8 = 1;
 /// A pack is closed when its payloads reach this many bytes.
 pub const PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The longest object, in JSON bytes.
@@ -195,11 +199,11 @@ pub fn encode_index(entries: &[Entry]) -> Vec<u8> {
     index
 }
 
-/// Decodes an index; `payload_end` is where it begins in the pack.
+/// Decodes an index; `payload_end` is where it begins in the pack, `overhead` how many bytes longer than what they hold payloads are.
 ///
 /// # Errors
 /// Where it is anything but the index of `count` entries that fill the pack up to there.
-pub fn decode_index(mut index: &[u8], count: u32, payload_end: u64) -> Result<Vec<Entry>, PackError> {
+pub fn decode_index(mut index: &[u8], count: u32, payload_end: u64, overhead: u64) -> Result<Vec<Entry>, PackError> {
     let mut entries = Vec::with_capacity((count as usize).min(index.len() / 35));
     let mut offset = MAGIC.len() as u64;
     for _ in 0..count {
@@ -210,7 +214,7 @@ pub fn decode_index(mut index: &[u8], count: u32, payload_end: u64) -> Result<Ve
         let base = if codec == Codec::ZstdPrefix { Some(take_id(&mut index)?) } else { None };
         let stored = decode_varint(&mut index)?;
         let raw = decode_varint(&mut index)?;
-        if raw > OBJECT_BYTES_MAX || (codec == Codec::Raw && raw != stored) {
+        if raw > OBJECT_BYTES_MAX || (codec == Codec::Raw && raw.checked_add(overhead) != Some(stored)) {
             return invalid(format!("object {id} has impossible lengths"));
         }
         entries.push(Entry { id, codec, base, offset, stored, raw });
@@ -259,22 +263,22 @@ fn decode_varint(bytes: &mut &[u8]) -> Result<u64, PackError> {
 }
 
 /// Encodes a footer.
-fn encode_footer(index_offset: u64, index: &[u8], count: u32) -> Vec<u8> {
+fn encode_footer(index_offset: u64, index: &[u8], count: u32, flags: u8) -> Vec<u8> {
     let mut footer = Vec::with_capacity(64);
     footer.extend_from_slice(&index_offset.to_le_bytes());
     footer.extend_from_slice(&(index.len() as u64).to_le_bytes());
     footer.extend_from_slice(&count.to_le_bytes());
-    footer.extend_from_slice(&[32, 32, 0, 0]);
+    footer.extend_from_slice(&[32, 32, flags, 0]);
     footer.extend_from_slice(&Sha256::digest(index));
     footer.extend_from_slice(MAGIC_END);
     footer
 }
 
-/// Reads the index of an open pack.
+/// Reads the index of an open pack; tells what its payloads are sealed with, if they are.
 ///
 /// # Errors
-/// [`PackError`] where the file is no whole pack.
-pub fn read_index(file: &File) -> Result<Vec<Entry>, PackError> {
+/// [`PackError`] where the file is no whole pack, or not sealed as the packs of its store are.
+pub fn read_index(file: &File, vault: Option<&Vault>) -> Result<(Vec<Entry>, Option<Arc<Cipher>>), PackError> {
     let io = |error: io::Error| PackError(format!("it cannot be read: {error}"));
     let length = file.metadata().map_err(io)?.len();
     let Some(footer_offset) = length.checked_sub(FOOTER_BYTES).filter(|offset| *offset >= MAGIC.len() as u64) else {
@@ -290,9 +294,11 @@ pub fn read_index(file: &File) -> Result<Vec<Entry>, PackError> {
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| footer[at + byte]));
     let (index_offset, index_bytes) = (number(0), number(8));
     let count = u32::from_le_bytes(std::array::from_fn(|byte| footer[16 + byte]));
-    if footer[20..24] != [32, 32, 0, 0] {
-        return invalid("it was written in a way that this version does not know");
-    }
+    let is_sealed = match footer[20..24] {
+        [32, 32, 0, 0] => false,
+        [32, 32, FLAG_SEALED, 0] => true,
+        _ => return invalid("it was written in a way that this version does not know"),
+    };
     if index_offset < MAGIC.len() as u64 || index_bytes > INDEX_BYTES_MAX || index_offset.checked_add(index_bytes) != Some(footer_offset) {
         return invalid("its footer does not fit its length");
     }
@@ -301,7 +307,26 @@ pub fn read_index(file: &File) -> Result<Vec<Entry>, PackError> {
     if Sha256::digest(&index)[..] != footer[24..56] {
         return invalid("its index does not match its checksum");
     }
-    decode_index(&index, count, index_offset)
+    match (vault, is_sealed) {
+        (Some(vault), true) => {
+            let Ok((index, cipher)) = vault.open(Place::Index, &index) else { return invalid("its index was sealed with another key") };
+            Ok((decode_index(&index, count, index_offset, OVERHEAD_BYTES)?, Some(Arc::clone(cipher))))
+        }
+        (None, true) => invalid("it is encrypted, and the store is not"),
+        (Some(Vault { has_plain: false, .. }), false) => invalid("it is not encrypted, and the store is"),
+        (_, false) => Ok((decode_index(&index, count, index_offset, 0)?, None)),
+    }
+}
+
+/// Opens an entry's stored bytes, where they are sealed.
+///
+/// # Errors
+/// Where they are not what was sealed.
+pub fn unseal(entry: &Entry, stored: Vec<u8>, cipher: Option<&Cipher>) -> Result<Vec<u8>, PackError> {
+    match cipher {
+        None => Ok(stored),
+        Some(cipher) => cipher.open(Place::Object(&entry.id), &stored).map_err(|error| PackError(error.to_string())),
+    }
 }
 
 /// Reads an entry's stored bytes.
@@ -352,15 +377,16 @@ pub fn hash_file(mut file: &File, heard: &mut dyn FnMut(u64)) -> io::Result<Obje
 /// Writes one pack.
 pub struct PackWriter<W> {
     file: W,
+    cipher: Option<Arc<Cipher>>,
     hasher: IdHasher,
     offset: u64,
     entries: Vec<Entry>,
 }
 
 impl<W: Write> PackWriter<W> {
-    /// Begins a pack.
-    pub fn new(file: W) -> io::Result<Self> {
-        let mut writer = Self { file, hasher: IdHasher::default(), offset: 0, entries: Vec::new() };
+    /// Begins a pack, whose payloads are sealed with this.
+    pub fn new(file: W, cipher: Option<Arc<Cipher>>) -> io::Result<Self> {
+        let mut writer = Self { file, cipher, hasher: IdHasher::default(), offset: 0, entries: Vec::new() };
         writer.write(MAGIC)?;
         Ok(writer)
     }
@@ -393,9 +419,13 @@ impl<W: Write> PackWriter<W> {
     fn close(mut self) -> io::Result<(W, ObjectId, Vec<Entry>)> {
         let index_offset = self.offset;
         let index = encode_index(&self.entries);
+        let (index, flags) = match &self.cipher {
+            Some(cipher) => (cipher.seal(Place::Index, &index), FLAG_SEALED),
+            None => (index, 0),
+        };
         let count = u32::try_from(self.entries.len()).map_err(io::Error::other)?;
         self.write(&index)?;
-        self.write(&encode_footer(index_offset, &index, count))?;
+        self.write(&encode_footer(index_offset, &index, count, flags))?;
         Ok((self.file, self.hasher.finish(), self.entries))
     }
 }
@@ -418,19 +448,63 @@ mod tests {
     use super::*;
 
     fn pack(objects: &[&[u8]]) -> Vec<u8> {
-        let mut writer = PackWriter::new(Vec::new()).expect("memory");
+        pack_with(None, objects)
+    }
+
+    fn pack_with(cipher: Option<&Arc<Cipher>>, objects: &[&[u8]]) -> Vec<u8> {
+        let mut writer = PackWriter::new(Vec::new(), cipher.cloned()).expect("memory");
         for json in objects {
             let (codec, base, stored) = encode_object(json, None).expect("compressed");
-            writer.append(ObjectId::of(json), codec, base, json.len() as u64, &stored).expect("memory");
+            let id = ObjectId::of(json);
+            let stored = cipher.map_or(stored.clone(), |cipher| cipher.seal(Place::Object(&id), &stored));
+            writer.append(id, codec, base, json.len() as u64, &stored).expect("memory");
         }
         writer.close().expect("memory").0
     }
 
     fn open(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
+        open_with(None, bytes)
+    }
+
+    fn open_with(vault: Option<&Vault>, bytes: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("written");
-        let entries = read_index(&file)?;
-        entries.iter().map(|entry| decode_object(entry, read_stored(&file, entry).map_err(|e| PackError(e.to_string()))?, None)).collect()
+        let (entries, cipher) = read_index(&file, vault)?;
+        let read = |entry: &Entry| {
+            let stored = read_stored(&file, entry).map_err(|error| PackError(error.to_string()))?;
+            decode_object(entry, unseal(entry, stored, cipher.as_deref())?, None)
+        };
+        entries.iter().map(read).collect()
+    }
+
+    fn vault(has_plain: bool) -> Vault {
+        Vault { current: Arc::new(Cipher::generate(crate::store::crypt::tests::random)), former: None, has_plain }
+    }
+
+    #[test]
+    fn an_encrypted_pack_tells_nothing_and_notices_every_flipped_byte() {
+        let vault = vault(false);
+        let objects: [&[u8]; 3] = [b"[1,2,3]", &b"\"abc\",".repeat(20), b""];
+        let whole = pack_with(Some(&vault.current), &objects);
+        assert_eq!(open_with(Some(&vault), &whole), Ok(objects.iter().map(|object| object.to_vec()).collect()));
+        for secret in [b"[1,2,3]".as_slice(), &ObjectId::of(b"[1,2,3]").0] {
+            assert_eq!(memchr::memmem::find(&whole, secret), None);
+        }
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(open_with(Some(&vault), &flipped).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn plain_packs_are_no_part_of_an_encrypted_store_nor_the_reverse() {
+        let (settled, mixed) = (vault(false), vault(true));
+        let objects: [&[u8]; 1] = [b"[1]"];
+        assert!(open(&pack_with(Some(&settled.current), &objects)).is_err());
+        assert!(open_with(Some(&settled), &pack(&objects)).is_err());
+        assert!(open_with(Some(&mixed), &pack(&objects)).is_ok());
+        assert!(open_with(Some(&mixed), &pack_with(Some(&settled.current), &objects)).is_err());
     }
 
     #[test]
@@ -454,7 +528,7 @@ mod tests {
 
     #[test]
     fn hostile_indexes_are_refused_without_being_believed() {
-        let footer = |offset: u64, bytes: &[u8], count| encode_footer(offset, bytes, count);
+        let footer = |offset: u64, bytes: &[u8], count| encode_footer(offset, bytes, count, 0);
         for (index, count) in [(vec![], u32::MAX), (vec![0xff; 100], 1), (vec![0; 35], 1), (vec![0; 33], 1)] {
             let mut file = MAGIC.to_vec();
             file.extend_from_slice(&index);

@@ -1,14 +1,25 @@
 //! Tags: names that people give to snapshots, a small file each.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use super::{Store, StoreError, entries};
+use super::named::TAGS;
+use super::{Store, StoreError};
 use crate::durable;
 use crate::id::ObjectId;
 
 /// The longest tag name, in bytes.
 pub const TAG_BYTES_MAX: usize = 100;
+
+/// The file of a tag.
+#[derive(Debug)]
+pub(super) struct TagFile {
+    /// Its name; none where its file does not open.
+    pub name: Option<String>,
+    /// The file, from the store's directory.
+    pub file: String,
+    /// What it names; none where it is damaged.
+    pub id: Option<ObjectId>,
+}
 
 impl Store {
     /// Lists all tags by name.
@@ -16,20 +27,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::DamagedTag`], [`StoreError::Io`].
     pub fn tags(&self) -> Result<BTreeMap<String, ObjectId>, StoreError> {
-        self.tag_files()?.into_iter().map(|(name, id)| id.map(|id| (name.clone(), id)).ok_or(StoreError::DamagedTag(name))).collect()
+        let named = |tag: TagFile| match (tag.name, tag.id) {
+            (Some(name), Some(id)) => Ok((name, id)),
+            (name, _) => Err(StoreError::DamagedTag(name.unwrap_or(tag.file))),
+        };
+        self.tag_files()?.into_iter().map(named).collect()
     }
 
-    pub(super) fn tag_files(&self) -> Result<Vec<(String, Option<ObjectId>)>, StoreError> {
+    /// Lists the files of tags.
+    pub(super) fn tag_files(&self) -> Result<Vec<TagFile>, StoreError> {
         let mut tags = Vec::new();
-        for (name, path) in entries(&self.dir.join("tags"))? {
+        for found in self.list_named(TAGS)? {
+            let file = self.relative(&found.path);
+            let Some(name) = found.name else {
+                tags.push(TagFile { name: None, file, id: None });
+                continue;
+            };
             if check_tag_name(&name).is_err() {
                 continue;
             }
-            let text = fs::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
-            let id = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')).and_then(|text| text.parse().ok());
-            tags.push((name, id));
+            let bytes = self.read_named(TAGS, &name)?.and_then(|content| content.bytes.ok());
+            let id = bytes.and_then(|text| std::str::from_utf8(&text).ok()?.strip_suffix('\n')?.parse().ok());
+            tags.push(TagFile { name: Some(name), file, id });
         }
-        tags.sort();
         Ok(tags)
     }
 
@@ -40,8 +60,7 @@ impl Store {
     pub fn set_tag(&self, name: &str, id: &ObjectId) -> Result<(), StoreError> {
         check_tag_name(name)?;
         self.snapshot(id)?;
-        let path = self.dir.join("tags").join(name);
-        durable::write(&path, format!("{id}\n").as_bytes()).map_err(|source| StoreError::io("writing", &path, source))
+        self.write_named(TAGS, name, format!("{id}\n").as_bytes()).map(drop)
     }
 
     /// Deletes a tag. One that is not there is no error.
@@ -50,8 +69,7 @@ impl Store {
     /// [`StoreError::TagName`], [`StoreError::Io`].
     pub fn delete_tag(&self, name: &str) -> Result<(), StoreError> {
         check_tag_name(name)?;
-        let path = self.dir.join("tags").join(name);
-        durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))
+        self.remove_named(TAGS, name)
     }
 }
 
