@@ -230,6 +230,7 @@ fn look_up(cause: &(dyn std::error::Error + 'static), engine: &str) -> Option<(E
             OpError::Store(error) => of_store(error),
             OpError::Engine(error) => of_engine(error, engine),
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
+            OpError::Unmarkable(_) => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
             OpError::NotProven { .. } => (ErrorKind::Failed, Some("nothing was changed; please report it with the schema of that table")),
             OpError::Unwritable(_) => (ErrorKind::Database, Some(extensions(engine))),

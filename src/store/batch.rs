@@ -156,7 +156,7 @@ impl Batch<'_> {
         if let Some(writer) = state.durable.take() {
             state.packs.push(publish(writer, &self.store.dir.join("packs"))?);
         }
-        let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.store.index_mut();
         for (path, entries) in state.packs {
             index.add(Holder::Pack(path), entries, true);
         }
@@ -169,7 +169,7 @@ impl Batch<'_> {
 }
 
 /// Makes a pack durable, and proves that it has the bytes that were written.
-fn publish(writer: PackWriter<TemporaryFile>, packs: &Path) -> Result<(PathBuf, Vec<Entry>), StoreError> {
+pub(super) fn publish(writer: PackWriter<TemporaryFile>, packs: &Path) -> Result<(PathBuf, Vec<Entry>), StoreError> {
     let (path, id, entries) = writer.publish(packs)?;
     let io = |source| StoreError::io("reading back", &path, source);
     let found = File::open(&path).and_then(|file| pack::hash_file(&file, &mut |_| {})).map_err(io)?;
