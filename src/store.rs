@@ -51,6 +51,13 @@
 //! directory synced, and its bytes are read back and found to have its id, before a snapshot that needs it is written (*must*); then the
 //! snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
 //! a reference to nothing.
+//!
+//! ## Order of deletions
+//! The opposite: a snapshot's file is deleted first, and the packs that nothing needs any more later, under the project lock. A pack *must* be
+//! named in `condemned.json`, `{"format":1,"packs":[{"pack":"<id>","time":"<RFC 3339>"}]}`, for a grace period before it is deleted; what is needed
+//! of it *must* be in other packs, durable and read back. Whoever lists packs *must* hold a shared lock on `leases` before and as long as it
+//! reads them, and whoever deletes a pack the exclusive one (where a file system has no such locks, the grace period is what is left). A
+//! condemned pack is read as any other. A writer *must* list the packs again once it has the project lock.
 
 mod batch;
 mod fsck;

@@ -138,18 +138,23 @@ fn mark(store: &Store, progress: &dyn Progress) -> Result<Marks, OpError> {
 fn mark_large(store: &Store, needed: &Needed<'_>, progress: &dyn Progress) -> Result<(), OpError> {
     let is_open = |ids: &[ObjectId]| ids.iter().any(|id| !store.is_marked(&needed.marks, id));
     let unmarked = store.unmarked(&needed.marks, LARGE_BYTES as u64);
-    progress.begin("looking for large values", Some(unmarked.len() as u64), Unit::Objects);
-    let mut candidates = Vec::new();
-    for some in unmarked.chunks(SCANNED_AT_ONCE) {
-        candidates.extend(reach::perhaps_large(some, store));
-        progress.advance(some.len() as u64);
-    }
-    progress.finish();
-    if candidates.is_empty() {
+    if unmarked.is_empty() {
         return Ok(());
     }
     let scanned = Scanned::read(store, &needed.chunks, needed);
     let left = store.marked_but(&needed.chunks, scanned.marks());
+    let mut candidates = unmarked;
+    // What nothing reaches is looked at only where that is less work than to read the chunks.
+    if candidates.len() < left.len() {
+        progress.begin("looking for large values", Some(candidates.len() as u64), Unit::Objects);
+        let mut perhaps = Vec::new();
+        for some in candidates.chunks(SCANNED_AT_ONCE) {
+            perhaps.extend(reach::perhaps_large(some, store));
+            progress.advance(some.len() as u64);
+        }
+        progress.finish();
+        candidates = perhaps;
+    }
     progress.begin("looking for large values", Some(left.len() as u64), Unit::Objects);
     for some in left.chunks(SCANNED_AT_ONCE) {
         if !is_open(&candidates) {

@@ -13,6 +13,7 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+mod gc;
 mod golden;
 mod guards;
 mod hooks;
