@@ -252,7 +252,7 @@ fn a_run_that_dies_anywhere_loses_nothing_and_the_next_finishes() {
     forget(&sandbox, &snapshot(&sandbox));
     gc(&sandbox, &[]);
     sandbox.sql("DROP TABLE gone");
-    for n in [3, 8, 18] {
+    for n in [18, 8, 3] {
         forget(&sandbox, &ids.remove(n));
     }
     let kept = tempfile::tempdir().unwrap();
