@@ -30,6 +30,7 @@ pub mod demo;
 pub mod demo_apply;
 pub mod diff;
 pub mod fsck;
+pub mod gc;
 pub mod hook;
 pub mod init;
 pub mod isolate;
@@ -157,6 +158,7 @@ pub enum Command {
     OpLog(op::LogArgs),
     Tag(tag::Args),
     Cat(cat::Args),
+    Gc(gc::Args),
     Fsck(fsck::Args),
     Key(key::Args),
     Completions(completions::Args),
@@ -257,6 +259,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::OpLog(args) => op::log(args, cx),
         Command::Tag(args) => tag::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
+        Command::Gc(args) => gc::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Key(args) => key::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),

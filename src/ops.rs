@@ -6,6 +6,7 @@ pub mod capture;
 pub mod check;
 pub mod compare;
 pub mod fsck;
+pub mod gc;
 pub mod guard;
 pub mod journal;
 pub mod migrate;
@@ -183,6 +184,9 @@ pub enum OpError {
         #[source]
         source: EngineError,
     },
+    /// What snapshots need cannot be told, so nothing was freed.
+    #[error("nothing was freed, since what snapshots need cannot be told: {}", .0.join("; "))]
+    Unmarkable(Vec<String>),
     /// The command could not be started.
     #[error("the command could not be started: `{command}`")]
     Command {

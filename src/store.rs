@@ -10,6 +10,8 @@
 //! | `tags/<name>` | a snapshot's id and a newline | replaced whole |
 //! | `ops.jsonl` | the operation log | grows |
 //! | `lock` | held through the operating system; who holds it, as JSON | any time |
+//! | `leases` | empty; held through the operating system, shared by all who read | once |
+//! | `condemned.json` | packs that nothing needs, with the time when that was found; absent where there are none | replaced whole |
 //! | `cache/` | nothing that is needed; may be deleted while no dbelay runs | any time |
 //! | `keys/<id>.json` | a key that opens an encrypted store, see [`keys`]; empty else | replaced whole |
 //! | `.gitignore` | `*` | once |
@@ -60,12 +62,22 @@
 //! directory synced, and its bytes are read back and found to have its id, before a snapshot that needs it is written (*must*); then the
 //! snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
 //! a reference to nothing.
+//!
+//! ## Order of deletions
+//! The opposite: a snapshot's file is deleted first, and the packs that nothing needs any more later, under the project lock. A pack *must* be
+//! named in `condemned.json`, `{"format":1,"packs":[{"pack":"<id>","time":"<RFC 3339>"}]}`, for a grace period before it is deleted; what is needed
+//! of it *must* be in other packs, durable and read back. Whoever lists packs *must* hold a shared lock on `leases` before and as long as it
+//! reads them, and whoever deletes a pack the exclusive one (where a file system has no such locks, the grace period is what is left). A
+//! condemned pack is read as any other. A writer *must* list the packs again once it has the project lock.
 
 mod batch;
 mod config;
 pub mod crypt;
 mod fsck;
+mod gc;
+mod index;
 pub mod keys;
+mod lease;
 mod lock;
 mod log;
 mod named;
@@ -77,12 +89,14 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::Serialize;
 
 pub use batch::{Batch, BatchMode, BatchStats};
 pub use fsck::{Damage, FsckDepth, FsckReport};
+pub use gc::{DEAD_SHARE_MAX, GcOutcome, GcPlan, GcTotals, Mark, Marks, PackAction, PackPlan, PackReason};
 pub use lock::{LockGuard, LockHolder};
 pub use log::LogEntry;
 pub use pack::OBJECT_BYTES_MAX;
@@ -91,8 +105,10 @@ pub use tags::{TAG_BYTES_MAX, check_tag_name};
 use crate::durable;
 use crate::id::ObjectId;
 use config::{Config, Unsettled};
-use crypt::{Cipher, Random, Vault};
+use crypt::{Random, Vault};
+use index::{Holder, Index, Location};
 use keys::{KeySlot, Secret};
+use lease::Lease;
 use named::{CACHE, SNAPSHOTS};
 use pack::Entry;
 
@@ -180,6 +196,9 @@ pub enum StoreError {
         /// Which one, where it said so.
         holder: Option<LockHolder>,
     },
+    /// Other processes read the store, and must not.
+    #[error("the store is being read by another process")]
+    Read,
     /// A tag cannot have this name.
     #[error("`{name}` cannot be a tag: {why}")]
     TagName {
@@ -213,43 +232,6 @@ fn describe(holder: &LockHolder) -> String {
     format!("`dbelay {}` (process {} on {}, since {})", holder.command, holder.pid, holder.host, holder.since)
 }
 
-/// A file that holds objects.
-#[derive(Debug, Clone)]
-enum Holder {
-    /// A pack, opened when it is needed, and what its payloads are sealed with.
-    Pack(PathBuf, Option<Arc<Cipher>>),
-    /// A file without a name, which goes with this value.
-    Scratch(Arc<File>, Option<Arc<Cipher>>),
-}
-
-/// Where an object is.
-#[derive(Debug, Clone)]
-struct Location {
-    holder: u32,
-    entry: Entry,
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    holders: Vec<Holder>,
-    /// Objects in packs.
-    durable: HashMap<ObjectId, Location>,
-    /// Objects of scratch batches.
-    scratch: HashMap<ObjectId, Location>,
-}
-
-impl Index {
-    fn add(&mut self, holder: Holder, entries: Vec<Entry>, is_durable: bool) {
-        let number = u32::try_from(self.holders.len()).expect("fewer than 2^32 packs are open");
-        self.holders.push(holder);
-        let map = if is_durable { &mut self.durable } else { &mut self.scratch };
-        map.reserve(entries.len());
-        for entry in entries {
-            map.entry(entry.id).or_insert(Location { holder: number, entry });
-        }
-    }
-}
-
 /// How much is in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ObjectStats {
@@ -269,10 +251,13 @@ pub struct Store {
     vault: Option<Vault>,
     /// The key that opened it.
     slot: Option<KeySlot>,
+    /// Held from before the packs are listed, so that none of them is deleted.
+    lease: Lease,
+    /// The packs that were there when this was opened, or later; their indexes are read when an object is first asked for.
     index: RwLock<Index>,
-    /// Packs that could not be opened: what they held is missing, the rest is not.
-    damage: Vec<Damage>,
     glimpses: Mutex<Glimpses>,
+    /// How often the packs were listed anew for what was not found then either.
+    fruitless: AtomicU32,
 }
 
 /// Pieces of an object that others took out of it; they may be asked for again before the process ends.
@@ -291,6 +276,9 @@ type Glimpses = HashMap<(ObjectId, Vec<usize>), Arc<Glimpse>>;
 
 /// How many glimpses are kept.
 const GLIMPSES_MAX: usize = 100_000;
+
+/// How often the packs are listed anew in vain.
+const FRUITLESS_MAX: u32 = 16;
 
 /// How many bytes the pieces of one that is kept have.
 const GLIMPSE_BYTES_MAX: usize = 256;
@@ -378,17 +366,51 @@ impl Store {
     }
 
     fn load(dir: &Path, id: String, vault: Option<Vault>, slot: Option<KeySlot>) -> Result<Self, StoreError> {
-        let dir = dir.to_owned();
-        let mut store = Self { dir, id, vault, slot, index: RwLock::default(), damage: Vec::new(), glimpses: Mutex::default() };
-        let mut index = Index::default();
-        for path in store.pack_paths()? {
-            match store.open_pack(&path) {
-                Ok((entries, cipher)) => index.add(Holder::Pack(path, cipher), entries, true),
-                Err(what) => store.damage.push(Damage { path: store.relative(&path), object: None, what }),
-            }
-        }
-        store.index = RwLock::new(index);
+        let lease = match Lease::take(&dir.join("leases")) {
+            Ok(lease) => lease,
+            Err(_) => return Err(StoreError::Locked { holder: lock::holder(&dir.join("lock")).ok().flatten() }),
+        };
+        let store = Self {
+            dir: dir.to_owned(),
+            id,
+            index: RwLock::new(Index::new(vault.clone())),
+            vault,
+            slot,
+            lease,
+            glimpses: Mutex::default(),
+            fruitless: AtomicU32::default(),
+        };
+        store.refresh()?;
         Ok(store)
+    }
+
+    /// Lists the packs anew: those that others wrote since are seen, those that are gone are not looked for. Tells whether anything is
+    /// different. Objects keep their positions.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    fn refresh(&self) -> Result<bool, StoreError> {
+        let paths = self.pack_paths()?;
+        Ok(self.index.write().unwrap_or_else(PoisonError::into_inner).follow(paths))
+    }
+
+    /// Returns the index, all of it read.
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        loop {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            if index.is_read() {
+                return index;
+            }
+            drop(index);
+            self.index.write().unwrap_or_else(PoisonError::into_inner).read();
+        }
+    }
+
+    /// Returns the index to change it. What stands in it already goes before what is added.
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.read();
+        index
     }
 
     /// Returns the store's directory.
@@ -423,21 +445,16 @@ impl Store {
         Ok(paths)
     }
 
-    fn open_pack(&self, path: &Path) -> Result<(Vec<Entry>, Option<Arc<Cipher>>), String> {
-        let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-        pack::read_index(&file, self.vault.as_ref()).map_err(|error| error.to_string())
-    }
-
     fn locate(&self, id: &ObjectId, scratch: bool) -> Option<(Location, Holder)> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let location = index.durable.get(id).or_else(|| if scratch { index.scratch.get(id) } else { None })?.clone();
+        let index = self.index();
+        let location = index.durable.get(id).or_else(|| if scratch { index.scratch.get(id) } else { None })?;
         let holder = index.holders.get(location.holder as usize)?.clone();
         Some((location, holder))
     }
 
     /// Tells whether a pack has an object. Does not read it.
     pub fn contains(&self, id: &ObjectId) -> bool {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).durable.contains_key(id)
+        self.index().durable.position(id).is_some()
     }
 
     /// Reads an object, and proves it by its id.
@@ -445,8 +462,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Damaged`].
     pub fn get(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
-        let (location, holder) = self.locate(id, true).ok_or(StoreError::Missing(*id))?;
-        self.read(&location.entry, &holder)
+        let read = || {
+            let (location, holder) = self.locate(id, true).ok_or(StoreError::Missing(*id))?;
+            self.read(&location.entry, &holder)
+        };
+        let error = match read() {
+            Ok(json) => return Ok(json),
+            Err(error) => error,
+        };
+        // Packs may have come since they were listed; or gone, for a reader without a lease. What is damaged shall not cost a look each time.
+        if self.fruitless.load(Ordering::Relaxed) >= FRUITLESS_MAX {
+            return Err(error);
+        }
+        if !self.refresh()? {
+            self.fruitless.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        read()
     }
 
     fn read(&self, entry: &Entry, holder: &Holder) -> Result<Vec<u8>, StoreError> {
@@ -491,8 +523,7 @@ impl Store {
 
     /// Counts what packs hold.
     pub fn object_stats(&self) -> ObjectStats {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.durable.values().fold(ObjectStats::default(), |mut stats, location| {
+        self.index().durable.iter().fold(ObjectStats::default(), |mut stats, (_, location)| {
             stats.objects += 1;
             stats.raw_bytes += location.entry.raw;
             stats.stored_bytes += location.entry.stored;
@@ -502,8 +533,8 @@ impl Store {
 
     /// Finds the objects whose ids start with these digits, at most a handful.
     pub fn find(&self, digits: &str) -> Vec<ObjectId> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found: Vec<ObjectId> = index.durable.keys().filter(|id| id.to_string().starts_with(digits)).take(8).copied().collect();
+        let index = self.index();
+        let mut found: Vec<ObjectId> = index.durable.ids().filter(|id| id.to_string().starts_with(digits)).take(8).copied().collect();
         found.sort();
         found
     }
@@ -619,6 +650,8 @@ impl Store {
                 }
             }
         }
+        // What is believed to be there is what is there now: another may have written, or deleted, before the lock was free.
+        self.refresh()?;
         Ok(guard)
     }
 
@@ -776,7 +809,7 @@ mod tests {
         };
         assert!(sound(&dir));
         for file in walkdir::WalkDir::new(&dir).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
-            if [".gitignore", "lock"].iter().any(|name| file.file_name() == *name) {
+            if [".gitignore", "lock", "leases"].iter().any(|name| file.file_name() == *name) {
                 continue;
             }
             let bytes = fs::read(file.path()).expect("readable");

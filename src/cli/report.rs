@@ -236,6 +236,7 @@ fn look_up(cause: &(dyn std::error::Error + 'static), engine: &str) -> Option<(E
             OpError::Store(error) => of_store(error),
             OpError::Engine(error) => of_engine(error, engine),
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
+            OpError::Unmarkable(_) => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
             OpError::NotProven { .. } => (ErrorKind::Failed, Some("nothing was changed; please report it with the schema of that table")),
             OpError::Unwritable(_) => (ErrorKind::Database, Some(extensions(engine))),
@@ -281,7 +282,7 @@ fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
         StoreError::Exists(_) | StoreError::TagName { .. } | StoreError::Key(_) => (ErrorKind::Usage, None),
         StoreError::NewerFormat { .. } => (ErrorKind::Config, Some(NEWER)),
         StoreError::NoSnapshot(_) => (ErrorKind::NotFound, Some("`dbelay log` lists the snapshots")),
-        StoreError::Locked { .. } => (ErrorKind::Locked, Some("wait until it is done, and try again")),
+        StoreError::Locked { .. } | StoreError::Read => (ErrorKind::Locked, Some("wait until it is done, and try again")),
         StoreError::Missing(_)
         | StoreError::Damaged { .. }
         | StoreError::DamagedSnapshot(_)

@@ -176,7 +176,7 @@ impl Batch<'_> {
         if let Some(writer) = state.durable.take() {
             state.packs.push(publish(writer, &self.store.dir.join("packs"))?);
         }
-        let mut index = self.store.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.store.index_mut();
         for (path, entries) in state.packs {
             index.add(Holder::Pack(path, cipher.clone()), entries, true);
         }

@@ -13,10 +13,11 @@ use std::path::Path;
 use super::batch::publish;
 use super::config::{Config, Unsettled};
 use super::crypt::{Cipher, Place, Random};
+use super::index::{Holder, read_pack};
 use super::keys::{KeyLabel, KeySlot, PENDING, Secret};
 use super::named::{CACHE, Folder, SNAPSHOTS, TAGS};
 use super::pack::{self, Entry, PackWriter};
-use super::{Holder, Store, StoreError, entries, log};
+use super::{Store, StoreError, entries, log};
 use crate::durable::{self, TemporaryFile};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
@@ -130,13 +131,15 @@ impl Store {
     /// afterwards.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] and the like for what cannot be read, and so stays as it is; [`StoreError::Io`].
+    /// [`StoreError::Read`] while another process reads it; [`StoreError::Damaged`] and the like for what cannot be read, and so stays as it is; [`StoreError::Io`].
     pub fn settle(&self, secret: &Secret, random: Random, progress: &dyn Progress) -> Result<(), StoreError> {
         let (Some(vault), Some(slot)) = (&self.vault, &self.slot) else { return Ok(()) };
         self.confirm_slot(&slot.id)?;
         if vault.is_settled() {
             return Ok(());
         }
+        // Who opened the store before does not know what opens the files that come.
+        let Some(_alone) = self.lease.alone() else { return Err(StoreError::Read) };
         // Other keys know the former master key alone, and would open nothing any more.
         if vault.former.is_some() {
             for (stem, _) in Self::slot_files(&self.dir)? {
@@ -164,8 +167,11 @@ impl Store {
         let mut old = Vec::new();
         let mut bytes = 0;
         for path in self.pack_paths()? {
-            let (entries, cipher) =
-                self.open_pack(&path).map_err(|what| StoreError::Damaged { path: path.clone(), id: ObjectId([0; 32]), what })?;
+            let (entries, cipher) = read_pack(&path, self.vault.as_ref()).map_err(|what| StoreError::Damaged {
+                path: path.clone(),
+                id: ObjectId([0; 32]),
+                what,
+            })?;
             if cipher.as_ref().is_some_and(|cipher| cipher.id() == vault.current.id()) {
                 done.extend(entries.into_iter().map(|entry| entry.id));
             } else {
@@ -345,6 +351,7 @@ mod tests {
         let (dir, mine, theirs) = (store.dir().to_owned(), key(), key());
         let (store, _) = store.encrypt(&mine, LABEL, random).expect("begun");
         store.settle(&mine, random, &Silent).expect("done");
+        drop(store);
         let store = Store::open_with(&dir, &mine, random).expect("opens");
         store.add_key(&theirs, LABEL, random).expect("added");
         check(&Store::open_with(&dir, &theirs, random).expect("opens"), id);
@@ -356,8 +363,21 @@ mod tests {
         assert!(Store::open_with(&dir, &theirs, random).is_err());
         assert_eq!(store.keys().expect("listed").len(), 1);
         let untouched = before.iter().filter(|(path, bytes)| fs::read(path).is_ok_and(|now| now == *bytes)).count();
-        // `.gitignore`; everything else was sealed anew.
-        assert_eq!(untouched, 1);
+        // `.gitignore` and `leases`; everything else was sealed anew.
+        assert_eq!(untouched, 2);
+    }
+
+    #[test]
+    fn a_reader_that_knows_no_key_is_waited_for() {
+        let (_dir, store, id) = store();
+        let (reader, secret) = (Store::open(store.dir()).expect("opens"), key());
+        let (store, _) = store.encrypt(&secret, LABEL, random).expect("begun");
+        assert!(matches!(store.settle(&secret, random, &Silent), Err(StoreError::Read)));
+        assert_eq!(reader.get(&ObjectId::of(b"[1,2,3]")).expect("there"), b"[1,2,3]");
+        drop(reader);
+        store.settle(&secret, random, &Silent).expect("done");
+        drop(store);
+        check(&Store::open_with(&_dir.path().join(".dbelay"), &secret, random).expect("opens"), id);
     }
 
     #[test]
