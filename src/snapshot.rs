@@ -64,6 +64,7 @@ pub mod chunks;
 pub mod compare;
 mod cores;
 pub mod manifest;
+pub mod retention;
 pub mod rowdiff;
 pub mod seam;
 pub mod select;

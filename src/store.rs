@@ -6,8 +6,9 @@
 //! |---|---|---|
 //! | `config.json` | `{"format":1,"store":"<32 hex digits>","check":"<hex>"}` | once, last of all at creation |
 //! | `packs/xx/<id>.pack` | objects; the id is the SHA-256 of the whole file, xx its first two digits | once |
-//! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once |
+//! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once, deleted |
 //! | `tags/<name>` | a snapshot's id and a newline | replaced whole |
+//! | `pins/<id>` | the id of a snapshot that is not to be forgotten, and a newline; the folder may be missing | once, deleted |
 //! | `ops.jsonl` | the operation log | grows |
 //! | `lock` | held through the operating system; who holds it, as JSON | any time |
 //! | `cache/` | nothing that is needed; may be deleted while no dbelay runs | any time |
@@ -48,13 +49,15 @@
 //! Before an object goes into a pack, its stored form is decoded and compared with what it was made from. A pack is synced and renamed, its
 //! directory synced, and its bytes are read back and found to have its id, before a snapshot that needs it is written (*must*); then the
 //! snapshot; then tags and the log. Whatever dies in between leaves objects that nothing refers to, never
-//! a reference to nothing.
+//! a reference to nothing. What is deleted goes in the opposite order: the tags that name a snapshot, then its file. One that is pinned *must not*
+//! be deleted.
 
 mod batch;
 mod fsck;
 mod lock;
 mod log;
 mod pack;
+mod pins;
 mod tags;
 
 use std::collections::HashMap;
@@ -110,6 +113,9 @@ pub enum StoreError {
     /// There is no such snapshot.
     #[error("there is no snapshot {0}")]
     NoSnapshot(ObjectId),
+    /// The snapshot is pinned.
+    #[error("snapshot {0} is pinned")]
+    Pinned(ObjectId),
     /// An object cannot be read.
     #[error("object {id} in `{}` is damaged: {what}", .path.display())]
     Damaged {
@@ -515,6 +521,37 @@ impl Store {
         Ok(ids)
     }
 
+    /// Deletes snapshots one after the other, durably: first the tags that name one, then its file. Tells of each that is gone. Their objects stay.
+    /// The caller holds the project lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Pinned`] before anything is deleted; [`StoreError::DamagedTag`], [`StoreError::Io`]. Those that were not told of are there
+    /// then, though their tags may be gone; trying again goes on.
+    pub fn delete_snapshots(&self, ids: &[ObjectId], gone: &mut dyn FnMut(&ObjectId)) -> Result<(), StoreError> {
+        let pins = self.pins()?;
+        if let Some(id) = ids.iter().find(|id| pins.contains(id)) {
+            return Err(StoreError::Pinned(*id));
+        }
+        let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
+        for (name, id) in self.tags()? {
+            tags.entry(id).or_default().push(name);
+        }
+        for id in ids {
+            for name in tags.remove(id).into_iter().flatten() {
+                self.delete_tag(&name)?;
+            }
+            let path = self.snapshot_path(id);
+            durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;
+            gone(id);
+        }
+        Ok(())
+    }
+
+    /// Tells whether a snapshot's file is there. Does not read it.
+    pub fn has_snapshot(&self, id: &ObjectId) -> bool {
+        self.snapshot_path(id).exists()
+    }
+
     /// Reads a file of the cache, if it is there.
     pub fn read_cache(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.dir.join("cache").join(name)).ok()
@@ -557,7 +594,7 @@ impl Store {
     /// [`StoreError::Locked`], [`StoreError::Io`].
     pub fn lock(&self, holder: &LockHolder) -> Result<LockGuard, StoreError> {
         let guard = lock::acquire(&self.dir.join("lock"), holder)?;
-        for directory in ["", "packs", "snapshots", "tags", "cache"] {
+        for directory in ["", "packs", "snapshots", "tags", "pins", "cache"] {
             for (name, path) in entries(&self.dir.join(directory))? {
                 if name.starts_with(durable::TEMPORARY) {
                     durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;

@@ -46,7 +46,7 @@ pub struct FsckReport {
 }
 
 impl Store {
-    /// Checks packs, snapshot files, tags and the operation log.
+    /// Checks packs, snapshot files, tags, pins and the operation log.
     ///
     /// # Errors
     /// [`StoreError::Io`] where a directory cannot be read; damage is in the report.
@@ -81,6 +81,14 @@ impl Store {
                 Some(_) => continue,
             };
             report.damage.push(Damage { path: format!("tags/{name}"), object: None, what });
+        }
+        for (name, id) in self.pin_files()? {
+            let what = match id {
+                None => "it does not hold the id that it is named after".to_owned(),
+                Some(id) if !self.snapshot_path(&id).exists() => format!("it pins snapshot {id}, which is not there"),
+                Some(_) => continue,
+            };
+            report.damage.push(Damage { path: format!("pins/{name}"), object: None, what });
         }
         let path = self.log_path();
         let reading = log::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
