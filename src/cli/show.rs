@@ -87,7 +87,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             line("git", &snapshot.origin.git.as_ref().map(dbelay::snapshot::manifest::GitPosition::words).unwrap_or_default())?;
             let parent = snapshot.parent.map(|parent| match project.store.has_snapshot(&parent) {
                 true => parent.short(),
-                false => format!("{} (forgotten)", parent.short()),
+                false => format!("{}, which is no longer there", parent.short()),
             });
             line("parent", &parent.unwrap_or_default())?;
         }
