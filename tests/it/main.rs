@@ -13,6 +13,7 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+mod forget;
 mod golden;
 mod guards;
 mod hooks;

@@ -111,8 +111,7 @@ pub(super) fn protect(items: &mut [Item], pins: &HashSet<ObjectId>, log: &[Index
         let of_source = || items.iter().filter(|item| item.about.as_ref().is_some_and(|about| about.source == *source));
         let head = of_source().next_back().map(|item| item.id);
         head.into_iter().for_each(|id| add(id, Protection::Head));
-        let is_there = |id: &ObjectId| of_source().any(|item| item.id == *id);
-        if let Some(id) = last_state(log, source, &is_there).filter(|id| Some(*id) != head) {
+        if let Some(id) = last_state(log, source).filter(|id| Some(*id) != head) {
             add(id, Protection::LastState);
         }
         let newest_good = of_source().rfind(|item| item.damage.is_none()).map(|item| item.id);
@@ -125,10 +124,11 @@ pub(super) fn protect(items: &mut [Item], pins: &HashSet<ObjectId>, log: &[Index
     }
 }
 
-/// Returns the state that the last finished operation left a database in, by the order of the operation log, which no clock decides.
-fn last_state(log: &[Indexed], source: &SourceName, is_there: &dyn Fn(&ObjectId) -> bool) -> Option<ObjectId> {
+/// Returns the state that the last operation left a database in, or began from if it was interrupted: by the order of the operation log, which no
+/// clock decides.
+fn last_state(log: &[Indexed], source: &SourceName) -> Option<ObjectId> {
     use OperationKind::{Migrate, Redo, Rollback, Snapshot, Undo};
-    let is_state = |entry: &Entry| matches!(entry.kind, Snapshot | Migrate | Rollback | Undo | Redo) && entry.source == *source;
-    let ends = log.iter().rev().filter(|(_, _, entry)| entry.phase == Phase::End && is_state(entry));
-    ends.filter_map(|(_, _, entry)| entry.after).find(|id| is_there(id))
+    let of_source = |entry: &&Entry| matches!(entry.kind, Snapshot | Migrate | Rollback | Undo | Redo) && entry.source == *source;
+    let mut entries = log.iter().rev().map(|(_, _, entry)| entry).filter(of_source);
+    entries.find_map(|entry| if entry.phase == Phase::End { entry.after.or(entry.before) } else { entry.before })
 }
