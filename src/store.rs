@@ -1,4 +1,4 @@
-//! The store, format version 1: content-addressed objects in packs, snapshot files, tags, the operation log, the project lock.
+//! The store, format version 1: content-addressed objects in packs, snapshot files, tags, pins, the operation log, the project lock.
 //!
 //! It knows bytes and ids, never SQL, schemas, or what an object means. Everything is one directory (`.dbelay`), made 0700 with files 0600:
 //!

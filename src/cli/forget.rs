@@ -7,12 +7,15 @@ use chrono::Local;
 use dbelay::id::ObjectId;
 use dbelay::ops::forget::{self, Acting, Group, Grouping, Item, Plan, Refusal};
 use dbelay::ops::journal::{self, Author};
+use dbelay::progress::{Progress, Unit};
+use dbelay::render::text;
 use dbelay::snapshot::retention::{Count, Policy, Span, TagList};
 use dbelay::snapshot::select::ID_DIGITS_MIN;
-use serde_json::json;
+use dbelay::store::LockGuard;
+use serde_json::{Value, json};
 
 use super::output::{DIM, ERROR, GOOD, HEADING, Out};
-use super::project::{Identity, Need, Project};
+use super::project::{self, Identity, Need, Project};
 use super::table::{Align, Table};
 use super::time::{counted, stamp};
 use super::{CliError, Context, ErrorKind, Exit, log};
@@ -29,22 +32,23 @@ keeps it. Never forgotten: what is pinned, HEAD, the state before the latest mig
 
 /// Forget snapshots: those that no --keep option keeps, or those that are named
 ///
-/// Their data stays in the store until its space is freed, by --prune or `dbelay gc`.
+/// Their data stays in the store until its space is freed, by --prune or `dbelay gc`. Exits with 1 if snapshots are damaged: those are neither
+/// counted nor forgotten unless they are named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Forget these, whatever their age
     #[arg(value_name = "SNAPSHOT", conflicts_with = "keep")]
     pub snapshots: Vec<String>,
-    /// What to keep.
-    #[command(flatten)]
-    pub keep: Keep,
     /// To what the policy is applied by itself: source,kind, or source, or kind, or none
     #[arg(long, value_name = "BY", default_value = "source,kind", value_parser = grouping)]
     pub group_by: Grouping,
     /// Free the space of what nothing needs any more
     #[arg(long)]
     pub prune: bool,
+    /// What to keep.
+    #[command(flatten)]
+    pub keep: Keep,
 }
 
 /// What to keep. N is a number or `unlimited`; TIME is as in 2y5m7d3h: years, months, days, hours before the newest snapshot.
@@ -147,51 +151,74 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     let policy = if args.snapshots.is_empty() { Some(policy(args, &project)?) } else { None };
     // What is only looked at may change meanwhile; what is done may not.
-    let _lock = if cx.global.dry_run { None } else { Some(project.lock("forget")?) };
+    let lock = if cx.global.dry_run { None } else { Some(project.lock("forget")?) };
     let operations = journal::read(&project.store)?;
-    let mut items = forget::look(&project.store, &operations, project.progress())?;
+    let items = forget::look(&project.store, &operations, project.progress())?;
     let plan = match &policy {
-        Some(policy) => {
-            // A database that was named means its snapshots alone.
-            if cx.global.db.is_some() {
-                let source = project.source()?;
-                items.retain(|item| item.about.as_ref().is_none_or(|about| about.source == source));
-            }
-            let plan = forget::plan(&items, policy, args.group_by, cx.now(), &Local);
-            if let Some(group) = plan.emptied().next() {
-                return Err(emptied(group));
-            }
-            plan
-        }
+        Some(policy) => by_policy(&project, items, policy, args.group_by)?,
         None => {
             let ids = args.snapshots.iter().map(|text| named(&project, &items, text)).collect::<Result<Vec<_>, _>>()?;
             forget::plan_named(&items, &ids).map_err(|refusals| refused(&refusals))?
         }
     };
-    let mut gone = 0;
-    if !cx.global.dry_run && plan.forgotten().next().is_some() {
-        let environment = &cx.environment;
-        let author = Author { user: environment.user.clone(), host: environment.host.clone(), pid: environment.pid };
-        let acting = Acting { author, now: &*environment.now, fallback: project.source().ok() };
-        forget::execute(&project.store, &plan, &acting, &mut |_| gone += 1).map_err(|error| {
-            CliError::from(error).context(format!("{} forgotten, the rest is there; `dbelay forget` again goes on", counted(gone, "snapshot was")))
-        })?;
+    let has_work = plan.forgotten().next().is_some();
+    if has_work && !cx.global.dry_run {
+        execute(&project, &plan)?;
     }
-    let exit = print(&project, &plan, policy.as_ref())?;
+    let exit = if plan.damaged.is_empty() { Exit::DONE } else { Exit::FOUND };
+    if cx.output.is_json() {
+        let pruned = if args.prune { prune_after(&project, &plan, lock)? } else { Value::Null };
+        cx.output.json(&document(cx, &plan, policy.as_ref(), &pruned))?;
+        return Ok(exit);
+    }
+    print(cx, &plan, policy.is_some())?;
     if args.prune {
-        prune_after(&project, &plan)?;
-    } else if gone > 0 {
+        prune_after(&project, &plan, lock)?;
+    } else if has_work && !cx.global.dry_run {
         cx.output.note("their data stays in the store until `dbelay gc` frees its space");
     }
     Ok(exit)
 }
 
-/// Frees the space of what was forgotten.
-fn prune_after(project: &Project<'_>, plan: &Plan) -> Result<(), CliError> {
+/// Frees the space of what was forgotten, or would be in a dry run; returns what there is to tell of it to programs. Comes after the forgetting is
+/// done and, for people, printed. The lock is still held; there is none in a dry run.
+fn prune_after(project: &Project<'_>, plan: &Plan, _lock: Option<LockGuard>) -> Result<Value, CliError> {
     if plan.forgotten().next().is_some() {
         project.cx.output.note("`dbelay gc` frees the space");
     }
-    Ok(())
+    Ok(Value::Null)
+}
+
+fn by_policy(project: &Project<'_>, mut items: Vec<Item>, policy: &Policy, by: Grouping) -> Result<Plan, CliError> {
+    let cx = project.cx;
+    // A database that was named means its snapshots alone.
+    if cx.global.db.is_some() {
+        let source = project.source()?;
+        items.retain(|item| item.about.as_ref().is_none_or(|about| about.source == source));
+    }
+    let plan = forget::plan(&items, policy, by, cx.now(), &Local);
+    if let Some(group) = plan.emptied().next() {
+        return Err(emptied(group));
+    }
+    Ok(plan)
+}
+
+fn execute(project: &Project<'_>, plan: &Plan) -> Result<(), CliError> {
+    let environment = &project.cx.environment;
+    let author = Author { user: environment.user.clone(), host: environment.host.clone(), pid: environment.pid };
+    let acting = Acting { author, now: &*environment.now, fallback: project.source().ok() };
+    let count = plan.forgotten().count() as u64;
+    project.progress().begin("forgetting snapshots", Some(count), Unit::Objects);
+    let mut gone = 0;
+    let done = forget::execute(&project.store, plan, &acting, &mut |_| {
+        gone += 1;
+        project.progress().advance(1);
+    });
+    project.progress().finish();
+    done.map_err(|error| {
+        let message = format!("{gone} of {} are forgotten, the rest is there; the same command goes on", counted(count, "snapshot"));
+        CliError::from(error).context(message)
+    })
 }
 
 /// Returns the policy of the command line, else that of dbelay.toml.
@@ -208,13 +235,13 @@ fn policy(args: &Args, project: &Project<'_>) -> Result<Policy, CliError> {
 
 /// Finds a snapshot that is named, also one that cannot be read.
 fn named(project: &Project<'_>, items: &[Item], text: &str) -> Result<ObjectId, CliError> {
-    // Only ids lead to what is damaged, and its file would keep others from being found.
+    // No tag looks like an id, and one that is damaged would keep any selector from being read.
     let digits = text.to_ascii_lowercase();
-    let mut fitting = items.iter().filter(|item| item.damage.is_some() && item.id.to_string().starts_with(&digits));
-    if let (true, Some(item), None) = (digits.len() >= ID_DIGITS_MIN, fitting.next(), fitting.next()) {
-        return Ok(item.id);
+    let mut fitting = items.iter().filter(|item| item.id.to_string().starts_with(&digits));
+    match (digits.len() >= ID_DIGITS_MIN, fitting.next(), fitting.next()) {
+        (true, Some(item), None) => Ok(item.id),
+        _ => project.select_snapshot_of(text, Identity::Any),
     }
-    project.select_snapshot_of(text, Identity::Any)
 }
 
 fn refused(refusals: &[Refusal]) -> CliError {
@@ -223,7 +250,7 @@ fn refused(refusals: &[Refusal]) -> CliError {
     let error = CliError::new(ErrorKind::Failed, format_args!("nothing was forgotten: {what} must stay: {}", list.join("; ")));
     match refusals.iter().find(|refusal| refusal.is_pinned) {
         Some(refusal) => error.hint(format_args!("`dbelay unpin {}` lets it go", refusal.id.short())),
-        None => error.hint("name the others, without these"),
+        None => error.hint("`dbelay forget --help` says what is never forgotten"),
     }
 }
 
@@ -244,68 +271,69 @@ fn title(group: &Group) -> String {
     }
 }
 
-fn print(project: &Project<'_>, plan: &Plan, policy: Option<&Policy>) -> Result<Exit, CliError> {
-    let cx = project.cx;
-    let exit = if plan.damaged.is_empty() { Exit::DONE } else { Exit::FOUND };
-    let (kept, forgotten) = (plan.kept().count() as u64, plan.forgotten().count() as u64);
-    let tags: Vec<&String> = plan.forgotten().flat_map(|item| &item.tags).collect();
-    if cx.output.is_json() {
-        cx.output.json(&json!({
-            "dry_run": cx.global.dry_run, "policy": policy, "why": plan.why, "groups": plan.groups, "damaged": plan.damaged,
-            "kept": kept, "forgotten": forgotten, "tags": tags,
-        }))?;
-        return Ok(exit);
-    }
+fn tags(plan: &Plan) -> Vec<&String> {
+    plan.forgotten().flat_map(|item| &item.tags).collect()
+}
+
+fn document(cx: &Context, plan: &Plan, policy: Option<&Policy>, pruned: &Value) -> Value {
+    json!({
+        "dry_run": cx.global.dry_run, "policy": policy, "why": plan.why, "groups": plan.groups, "damaged": plan.damaged,
+        "kept": plan.kept().count(), "forgotten": plan.forgotten().count(), "tags": tags(plan), "pruned": pruned,
+    })
+}
+
+fn print(cx: &Context, plan: &Plan, by_policy: bool) -> Result<(), CliError> {
     let mut out = cx.output.paged();
-    if policy.is_some() {
-        writeln!(out, "{DIM}policy: {}{DIM:#}", plan.why)?;
+    if by_policy {
+        writeln!(out, "{DIM}policy: {}{DIM:#}\n", plan.why)?;
     }
     for group in &plan.groups {
-        write_group(&mut out, group, policy.is_some(), cx.global.dry_run)?;
+        write_group(&mut out, group, by_policy, cx.global.dry_run)?;
     }
     for item in &plan.damaged {
-        let damage = item.damage.as_deref().unwrap_or_default();
-        writeln!(out, "{ERROR}damaged{ERROR:#}, neither counted nor forgotten: {} ({})", item.id.short(), dbelay::render::text::clean(damage))?;
+        let damage = text::clean(item.damage.as_deref().unwrap_or_default());
+        writeln!(out, "{ERROR}damaged{ERROR:#}, neither counted nor forgotten: {} ({damage})", project::id(&item.id))?;
     }
+    let (kept, forgotten) = (plan.kept().count(), plan.forgotten().count());
     let verb = if cx.global.dry_run { "would be forgotten" } else { "forgotten" };
-    let kept = policy.map(|_| format!("{kept} kept, ")).unwrap_or_default();
+    let kept = if by_policy { format!("{kept} kept, ") } else { String::new() };
     writeln!(out, "{GOOD}{kept}{forgotten} {verb}{GOOD:#}")?;
+    let tags: Vec<String> = tags(plan).iter().map(|tag| format!("`{tag}`")).collect();
     if !tags.is_empty() {
-        let list: Vec<String> = tags.iter().map(|tag| format!("`{tag}`")).collect();
         let went = if cx.global.dry_run { "these tags would go with them" } else { "these tags went with them" };
-        writeln!(out, "{went}: {}", list.join(", "))?;
+        writeln!(out, "{went}: {}", tags.join(", "))?;
     }
     out.finish()?;
-    Ok(exit)
+    Ok(())
 }
 
 fn write_group(out: &mut Out, group: &Group, by_policy: bool, dry_run: bool) -> Result<(), CliError> {
     let count = |n: usize| counted(n as u64, "snapshot");
     if by_policy {
-        writeln!(out, "\n{HEADING}{}: keep {}{HEADING:#}", title(group), count(group.keep.len()))?;
-        let mut table = table();
+        writeln!(out, "{HEADING}{}{HEADING:#}", text::clean(&title(group)))?;
+        writeln!(out, "keep {}:", count(group.keep.len()))?;
+        let mut table = table("reasons");
         for kept in &group.keep {
             table.line(Style::new(), cells(&kept.item).into_iter().chain([kept.reasons.join(", ")]));
         }
         table.write("  ", out)?;
     }
-    if group.forget.is_empty() {
-        return Ok(());
+    if !group.forget.is_empty() {
+        let verb = if dry_run { "would forget" } else { "forget" };
+        writeln!(out, "{verb} {}:", count(group.forget.len()))?;
+        let mut table = table("");
+        for item in &group.forget {
+            table.line(Style::new(), cells(item).into_iter().chain(item.damage.as_ref().map(|damage| format!("damaged: {damage}"))));
+        }
+        table.write("  ", out)?;
     }
-    let verb = if dry_run { "would forget" } else { "forget" };
-    writeln!(out, "{HEADING}{}: {verb} {}{HEADING:#}", title(group), count(group.forget.len()))?;
-    let mut table = table();
-    for item in &group.forget {
-        table.line(Style::new(), cells(item).into_iter().chain(item.damage.as_ref().map(|damage| format!("damaged: {damage}"))));
-    }
-    table.write("  ", out)?;
     writeln!(out)?;
     Ok(())
 }
 
-fn table() -> Table {
+fn table(last: &str) -> Table {
     let mut table = Table::new(&[Align::Left; 5]);
-    table.line(DIM, ["id", "time", "kind", "tags", ""]);
+    table.line(DIM, ["id", "time", "kind", "tags", last]);
     table
 }
 

@@ -45,8 +45,18 @@ fn listed(json: &Value, what: &str) -> Vec<String> {
 }
 
 const SUNDAYS: [&str; 12] = [
-    "2019-09-01", "2019-09-08", "2019-09-15", "2019-09-22", "2019-09-29", "2019-10-06", "2019-10-13", "2019-10-20", "2019-10-27",
-    "2019-11-03", "2019-11-10", "2019-11-17",
+    "2019-09-01",
+    "2019-09-08",
+    "2019-09-15",
+    "2019-09-22",
+    "2019-09-29",
+    "2019-10-06",
+    "2019-10-13",
+    "2019-10-20",
+    "2019-10-27",
+    "2019-11-03",
+    "2019-11-10",
+    "2019-11-17",
 ];
 
 #[test]
@@ -92,10 +102,10 @@ fn people_are_shown_a_table_with_reasons_and_the_tags_that_go() {
     let run = sandbox.dbelay(&["forget", "--keep-last", "1", "--keep-tag", "second", "--dry-run"]).exits(0);
     run.prints(&[
         "policy: keep 1 latest snapshots and all snapshots with tags [second]",
-        "kind manual: keep 2 snapshots",
+        "kind manual\nkeep 2 snapshots:\n  id ",
         "2019-09-08 11:00:00  manual  second  has tags [second]",
         "last snapshot, HEAD",
-        "would forget 1 snapshot",
+        "would forget 1 snapshot:\n",
         "2019-09-01 11:00:00  manual  first\n",
         "2 kept, 1 would be forgotten",
         "these tags would go with them: `first`",
@@ -156,7 +166,8 @@ fn without_options_the_policy_of_the_configuration_counts_and_without_one_nothin
     sandbox.dbelay(&["forget", "HEAD", "--keep-last", "1"]).exits(2).says(&["cannot be used with"]);
     sandbox.dbelay(&["forget", "--keep-within", "2w"]).exits(2).says(&["7 days", "`2y5m7d3h`"]);
     sandbox.dbelay(&["forget", "--keep-daily", "-3"]).exits(2).says(&["`unlimited`"]);
-    let configure = |text: &str| std::fs::write(sandbox.path("dbelay.toml"), format!("database = \"app.db\"\n[retention]\n{text}")).unwrap();
+    let configure =
+        |text: &str| std::fs::write(sandbox.path("dbelay.toml"), format!("database = \"app.db\"\n[retention]\n{text}")).unwrap();
     configure("keep-lats = 1\n");
     sandbox.run(&["forget", "--dry-run"]).exits(2).says(&["line 3", "keep-lats"]);
     configure("keep-last = 2\nkeep-within = \"30d\"\nkeep-tags = [\"x\"]\n");
@@ -295,7 +306,11 @@ fn damaged_snapshots_use_nothing_up_are_told_and_the_only_good_one_stays() {
     assert_eq!(damaged, [&lost, &good[1]]);
     assert!(json["damaged"][0]["damage"].as_str().unwrap().contains("is missing"), "{json}");
     assert_eq!(ids(&sandbox), BTreeSet::from([first.clone(), lost.clone(), good[1].clone()]));
-    sandbox.dbelay(&["forget", "--keep-last", "1"]).exits(1).prints(&["damaged, neither counted nor forgotten", &good[1][..8], "1 kept, 0 forgotten"]);
+    sandbox.dbelay(&["forget", "--keep-last", "1"]).exits(1).prints(&[
+        "damaged, neither counted nor forgotten",
+        &good[1][..8],
+        "1 kept, 0 forgotten",
+    ]);
     // By name they go, and the good one does not.
     sandbox.dbelay(&["forget", &good[1][..12], &lost]).exits(0).prints(&["2 forgotten", "damaged: "]);
     sandbox.dbelay(&["forget", &first]).exits(3).says(&["the last good snapshot"]);
@@ -433,6 +448,18 @@ fn a_forgetting_that_dies_leaves_the_rest_and_a_sound_store() {
         sandbox.dbelay(&["fsck", "--read-data"]).exits(0);
     }
     assert_eq!(seen, BTreeSet::from([2, 3, 4]), "it died before, between and after");
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_forgotten_while_another_command_works_on_the_project() {
+    let sandbox = Sandbox::with(BASE);
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    days(&sandbox, &SUNDAYS[..2]);
+    let script = "\"$0\" --db app.db forget --keep-last 1; code=$?; \"$0\" --db app.db forget --keep-last 1 --dry-run; echo codes $code $?";
+    let run = sandbox.dbelay(&["migrate", "--", "sh", "-c", script, env!("CARGO_BIN_EXE_dbelay")]).exits(0);
+    run.prints(&["codes 11 0"]).says(&["the store is locked by `dbelay migrate`"]);
+    assert_eq!(ids(&sandbox).len(), 4);
 }
 
 #[test]

@@ -98,7 +98,10 @@ fn what_an_unfinished_or_the_latest_migration_needs_stays() {
     ];
     check(&planned(&items, &last(1), BY_BOTH), &[7, 6, 2, 1], &kept);
     let refused = plan_named(&items, &[id(3), id(7)]).expect_err("needed");
-    assert_eq!(refused.iter().map(|refusal| (refusal.id, refusal.why.as_str())).collect::<Vec<_>>(), [(id(3), "needed by an unfinished rollback")]);
+    assert_eq!(
+        refused.iter().map(|refusal| (refusal.id, refusal.why.as_str())).collect::<Vec<_>>(),
+        [(id(3), "needed by an unfinished rollback")]
+    );
     check(&plan_named(&items, &[id(7), id(2), id(8)]).expect("free to go"), &[8, 7, 2], &[]);
 }
 

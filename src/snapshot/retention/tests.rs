@@ -171,11 +171,7 @@ fn tags_of_one_list_must_all_be_there_and_of_several_lists_one() {
     );
     check("tag ''", &["2026-01-01 00:00: has tags []"]);
     check("tag nonesuch", &[]);
-    check("tag foo last 1", &[
-        "2026-01-05 00:00: last snapshot",
-        "2026-01-03 00:00: has tags [foo]",
-        "2026-01-02 00:00: has tags [foo]",
-    ]);
+    check("tag foo last 1", &["2026-01-05 00:00: last snapshot", "2026-01-03 00:00: has tags [foo]", "2026-01-02 00:00: has tags [foo]"]);
 }
 
 #[test]
@@ -201,26 +197,31 @@ fn the_oldest_is_kept_while_something_is_left_and_is_called_so() {
 fn unlimited_is_all_of_its_kind_and_minus_one_is_the_same() {
     let times = ["2026-03-01 10:10", "2026-03-01 10:40", "2026-03-02 09:00", "2026-03-02 09:59"];
     for word in ["unlimited", "-1"] {
-        check(&times, &format!("last {word}"), &[
-            "2026-03-02 09:59: last snapshot",
-            "2026-03-02 09:00: last snapshot",
-            "2026-03-01 10:40: last snapshot",
-            "2026-03-01 10:10: last snapshot",
-        ]);
-        check(&times, &format!("hourly {word}"), &[
-            "2026-03-02 09:59: hourly snapshot",
-            "2026-03-01 10:40: hourly snapshot",
-            "2026-03-01 10:10: oldest hourly snapshot",
-        ]);
+        check(
+            &times,
+            &format!("last {word}"),
+            &[
+                "2026-03-02 09:59: last snapshot",
+                "2026-03-02 09:00: last snapshot",
+                "2026-03-01 10:40: last snapshot",
+                "2026-03-01 10:10: last snapshot",
+            ],
+        );
+        check(
+            &times,
+            &format!("hourly {word}"),
+            &["2026-03-02 09:59: hourly snapshot", "2026-03-01 10:40: hourly snapshot", "2026-03-01 10:10: oldest hourly snapshot"],
+        );
     }
 }
 
 #[test]
 fn a_policy_that_says_nothing_keeps_everything() {
-    check(&["2026-03-01 10:10", "2026-03-02 09:00"], "last 0 within 0d", &[
-        "2026-03-02 09:00: policy is empty",
-        "2026-03-01 10:10: policy is empty",
-    ]);
+    check(
+        &["2026-03-01 10:10", "2026-03-02 09:00"],
+        "last 0 within 0d",
+        &["2026-03-02 09:00: policy is empty", "2026-03-01 10:10: policy is empty"],
+    );
     assert!(policy("daily 0").is_empty() && !policy("tag ''").is_empty());
     assert_eq!(decide(&[], &policy("last 1"), at(LATER), &UTC), []);
 }
@@ -232,7 +233,10 @@ fn snapshots_of_the_future_are_not_measured_from_and_stay_within_every_span() {
     let now = "2026-03-10 12:00:00";
     let expected = ["2026-04-01 00:00: within 3d", "2026-03-10 00:00: within 3d", "2026-03-09 00:00: within 3d"];
     assert_eq!(kept(&all, &policy("within 3d"), now, UTC), expected);
-    assert_eq!(kept(&all, &policy("within-daily 1d"), now, UTC), ["2026-04-01 00:00: daily within 1d", "2026-03-10 00:00: daily within 1d"]);
+    assert_eq!(
+        kept(&all, &policy("within-daily 1d"), now, UTC),
+        ["2026-04-01 00:00: daily within 1d", "2026-03-10 00:00: daily within 1d"]
+    );
     // Counts take them for what they say they are: the newest.
     assert_eq!(kept(&all, &policy("last 1"), now, UTC), ["2026-04-01 00:00: last snapshot"]);
     // With nothing but the future there is nothing to measure from, and nothing goes.
@@ -255,9 +259,25 @@ const DAYS: &[(&str, &[u32])] = &[
 
 /// Those of January 2016.
 const JANUARY: [&str; 19] = [
-    "01 01:02:03", "01 01:03:03", "01 07:08:03", "03 07:02:03", "04 10:23:03", "04 11:23:03", "04 12:23:03", "04 12:24:03",
-    "04 12:28:03", "04 12:30:03", "04 16:23:03", "05 09:02:03", "06 08:02:03", "07 10:02:03", "08 20:02:03", "09 21:02:03",
-    "12 21:02:03", "12 21:08:03", "18 12:02:03",
+    "01 01:02:03",
+    "01 01:03:03",
+    "01 07:08:03",
+    "03 07:02:03",
+    "04 10:23:03",
+    "04 11:23:03",
+    "04 12:23:03",
+    "04 12:24:03",
+    "04 12:28:03",
+    "04 12:30:03",
+    "04 16:23:03",
+    "05 09:02:03",
+    "06 08:02:03",
+    "07 10:02:03",
+    "08 20:02:03",
+    "09 21:02:03",
+    "12 21:02:03",
+    "12 21:08:03",
+    "18 12:02:03",
 ];
 
 fn restics() -> Vec<Candidate> {
@@ -294,72 +314,97 @@ fn check_restics(options: &str, expected: &[(&str, &str)]) {
 fn restics_own_cases_with_counts() {
     let (d, dw, m, my, y) =
         ("daily snapshot", "daily snapshot, weekly snapshot", "monthly snapshot", "monthly snapshot, yearly snapshot", "yearly snapshot");
-    check_restics("yearly 10", &[
-        ("2016-01-18 12:02", y),
-        ("2015-11-22 10:20", y),
-        ("2014-11-22 10:20", y),
-        ("2014-08-08 10:20", "oldest yearly snapshot"),
-    ]);
-    check_restics("daily 2 weekly 2 monthly 6", &[
-        ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot"),
-        ("2016-01-12 21:08", dw),
-        ("2015-11-22 10:20", m),
-        ("2015-10-22 10:20", m),
-        ("2015-09-22 10:20", m),
-        ("2015-08-22 10:20", m),
-        ("2014-11-22 10:20", m),
-    ]);
-    check_restics("daily 7 weekly 2 monthly 3 yearly 10", &[
-        ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot, yearly snapshot"),
-        ("2016-01-12 21:08", dw),
-        ("2016-01-09 21:02", d),
-        ("2016-01-08 20:02", d),
-        ("2016-01-07 10:02", d),
-        ("2016-01-06 08:02", d),
-        ("2016-01-05 09:02", d),
-        ("2015-11-22 10:20", my),
-        ("2015-10-22 10:20", m),
-        ("2014-11-22 10:20", y),
-        ("2014-08-08 10:20", "oldest yearly snapshot"),
-    ]);
-    check_restics("daily 3 weekly 2 monthly unlimited yearly unlimited", &[
-        ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot, yearly snapshot"),
-        ("2016-01-12 21:08", dw),
-        ("2016-01-09 21:02", d),
-        ("2015-11-22 10:20", my),
-        ("2015-10-22 10:20", m),
-        ("2015-09-22 10:20", m),
-        ("2015-08-22 10:20", m),
-        ("2014-11-22 10:20", my),
-        ("2014-10-22 10:20", m),
-        ("2014-09-22 10:20", m),
-        ("2014-08-22 10:20", m),
-        ("2014-08-08 10:20", "oldest monthly snapshot, oldest yearly snapshot"),
-    ]);
+    check_restics(
+        "yearly 10",
+        &[("2016-01-18 12:02", y), ("2015-11-22 10:20", y), ("2014-11-22 10:20", y), ("2014-08-08 10:20", "oldest yearly snapshot")],
+    );
+    check_restics(
+        "daily 2 weekly 2 monthly 6",
+        &[
+            ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot"),
+            ("2016-01-12 21:08", dw),
+            ("2015-11-22 10:20", m),
+            ("2015-10-22 10:20", m),
+            ("2015-09-22 10:20", m),
+            ("2015-08-22 10:20", m),
+            ("2014-11-22 10:20", m),
+        ],
+    );
+    check_restics(
+        "daily 7 weekly 2 monthly 3 yearly 10",
+        &[
+            ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot, yearly snapshot"),
+            ("2016-01-12 21:08", dw),
+            ("2016-01-09 21:02", d),
+            ("2016-01-08 20:02", d),
+            ("2016-01-07 10:02", d),
+            ("2016-01-06 08:02", d),
+            ("2016-01-05 09:02", d),
+            ("2015-11-22 10:20", my),
+            ("2015-10-22 10:20", m),
+            ("2014-11-22 10:20", y),
+            ("2014-08-08 10:20", "oldest yearly snapshot"),
+        ],
+    );
+    check_restics(
+        "daily 3 weekly 2 monthly unlimited yearly unlimited",
+        &[
+            ("2016-01-18 12:02", "daily snapshot, weekly snapshot, monthly snapshot, yearly snapshot"),
+            ("2016-01-12 21:08", dw),
+            ("2016-01-09 21:02", d),
+            ("2015-11-22 10:20", my),
+            ("2015-10-22 10:20", m),
+            ("2015-09-22 10:20", m),
+            ("2015-08-22 10:20", m),
+            ("2014-11-22 10:20", my),
+            ("2014-10-22 10:20", m),
+            ("2014-09-22 10:20", m),
+            ("2014-08-22 10:20", m),
+            ("2014-08-08 10:20", "oldest monthly snapshot, oldest yearly snapshot"),
+        ],
+    );
 }
 
 #[test]
 fn restics_own_cases_with_spans() {
     let all = "within 1h, hourly within 1d, daily within 7d, weekly within 1m, monthly within 1y, yearly within 9999y";
-    check_restics("within 1h within-hourly 1d within-daily 7d within-weekly 1m within-monthly 1y within-yearly 9999y", &[
-        ("2016-01-18 12:02", all),
-        ("2016-01-12 21:08", "daily within 7d, weekly within 1m"),
-        ("2016-01-09 21:02", "weekly within 1m"),
-        ("2016-01-03 07:02", "weekly within 1m"),
-        ("2015-11-22 10:20", "monthly within 1y, yearly within 9999y"),
-        ("2015-10-22 10:20", "monthly within 1y"),
-        ("2015-09-22 10:20", "monthly within 1y"),
-        ("2015-08-22 10:20", "monthly within 1y"),
-        ("2014-11-22 10:20", "yearly within 9999y"),
-        ("2014-08-08 10:20", "oldest yearly within 9999y"),
-    ]);
+    check_restics(
+        "within 1h within-hourly 1d within-daily 7d within-weekly 1m within-monthly 1y within-yearly 9999y",
+        &[
+            ("2016-01-18 12:02", all),
+            ("2016-01-12 21:08", "daily within 7d, weekly within 1m"),
+            ("2016-01-09 21:02", "weekly within 1m"),
+            ("2016-01-03 07:02", "weekly within 1m"),
+            ("2015-11-22 10:20", "monthly within 1y, yearly within 9999y"),
+            ("2015-10-22 10:20", "monthly within 1y"),
+            ("2015-09-22 10:20", "monthly within 1y"),
+            ("2015-08-22 10:20", "monthly within 1y"),
+            ("2014-11-22 10:20", "yearly within 9999y"),
+            ("2014-08-08 10:20", "oldest yearly within 9999y"),
+        ],
+    );
     let same = |times: &'static [&'static str], reason: &'static str| times.iter().map(move |time| (*time, reason)).collect::<Vec<_>>();
     let months = ["2016-01-18 12:02", "2015-11-22 10:20", "2015-10-22 10:20", "2015-09-22 10:20", "2015-08-22 10:20", "2014-11-22 10:20"];
     check_restics("within-monthly 1y2m3d3h", &months.map(|time| (time, "monthly within 1y2m3d3h")));
     const WEEKS: &[&str] = &[
-        "2016-01-18 12:02", "2016-01-12 21:08", "2016-01-09 21:02", "2016-01-03 07:02", "2015-11-22 10:20", "2015-11-15 10:20",
-        "2015-11-08 10:20", "2015-10-22 10:20", "2015-10-11 10:20", "2015-10-02 10:20", "2015-09-22 10:20", "2015-09-20 10:20",
-        "2015-09-11 10:20", "2015-09-06 10:20", "2015-08-22 10:20", "2015-08-15 10:20", "2015-08-08 10:20", "2014-11-22 10:20",
+        "2016-01-18 12:02",
+        "2016-01-12 21:08",
+        "2016-01-09 21:02",
+        "2016-01-03 07:02",
+        "2015-11-22 10:20",
+        "2015-11-15 10:20",
+        "2015-11-08 10:20",
+        "2015-10-22 10:20",
+        "2015-10-11 10:20",
+        "2015-10-02 10:20",
+        "2015-09-22 10:20",
+        "2015-09-20 10:20",
+        "2015-09-11 10:20",
+        "2015-09-06 10:20",
+        "2015-08-22 10:20",
+        "2015-08-15 10:20",
+        "2015-08-08 10:20",
+        "2014-11-22 10:20",
         "2014-11-15 10:20",
     ];
     check_restics("within-weekly 1y2m3d3h", &same(WEEKS, "weekly within 1y2m3d3h"));
@@ -370,11 +415,10 @@ fn restics_own_cases_with_tags() {
     let kept = kept(&restics(), &policy("tag foo tag bar"), LATER, UTC);
     assert_eq!(kept.len(), 19);
     assert_eq!(kept[..3], ["2015-10-22 10:20: has tags [foo], has tags [bar]"; 3].map(str::to_owned));
-    assert_eq!(kept[3..6], [
-        "2014-11-15 10:20: has tags [foo], has tags [bar]",
-        "2014-11-13 10:20: has tags [bar]",
-        "2014-11-13 10:20: has tags [foo]",
-    ]);
+    assert_eq!(
+        kept[3..6],
+        ["2014-11-15 10:20: has tags [foo], has tags [bar]", "2014-11-13 10:20: has tags [bar]", "2014-11-13 10:20: has tags [foo]",]
+    );
     assert_eq!(kept[18], "2014-10-01 10:20: has tags [foo]");
 }
 
@@ -383,91 +427,110 @@ fn restics_own_cases_with_tags() {
 #[test]
 fn weeks_are_those_of_iso_8601_around_new_year() {
     // 2020 has 53 weeks: Friday 1 January 2021 still is of the last.
-    check(&["2020-12-27 12:00", "2020-12-28 12:00", "2020-12-31 12:00", "2021-01-01 12:00", "2021-01-03 12:00", "2021-01-04 12:00"], "weekly 9", &[
-        "2021-01-04 12:00: weekly snapshot",
-        "2021-01-03 12:00: weekly snapshot",
-        "2020-12-27 12:00: weekly snapshot",
-    ]);
+    check(
+        &["2020-12-27 12:00", "2020-12-28 12:00", "2020-12-31 12:00", "2021-01-01 12:00", "2021-01-03 12:00", "2021-01-04 12:00"],
+        "weekly 9",
+        &["2021-01-04 12:00: weekly snapshot", "2021-01-03 12:00: weekly snapshot", "2020-12-27 12:00: weekly snapshot"],
+    );
     // Monday 30 December 2024 is of the first week of 2025.
-    check(&["2024-12-29 23:59", "2024-12-30 00:00", "2025-01-05 23:59", "2025-01-06 00:00"], "weekly 9", &[
-        "2025-01-06 00:00: weekly snapshot",
-        "2025-01-05 23:59: weekly snapshot",
-        "2024-12-29 23:59: weekly snapshot",
-    ]);
+    check(
+        &["2024-12-29 23:59", "2024-12-30 00:00", "2025-01-05 23:59", "2025-01-06 00:00"],
+        "weekly 9",
+        &["2025-01-06 00:00: weekly snapshot", "2025-01-05 23:59: weekly snapshot", "2024-12-29 23:59: weekly snapshot"],
+    );
     // The first and the last week of a year have the same days of the year's end in them, and are not one.
-    check(&["2018-01-01 12:00", "2018-12-30 12:00", "2018-12-31 12:00"], "weekly 9", &[
-        "2018-12-31 12:00: weekly snapshot",
-        "2018-12-30 12:00: weekly snapshot",
-        "2018-01-01 12:00: weekly snapshot",
-    ]);
+    check(
+        &["2018-01-01 12:00", "2018-12-30 12:00", "2018-12-31 12:00"],
+        "weekly 9",
+        &["2018-12-31 12:00: weekly snapshot", "2018-12-30 12:00: weekly snapshot", "2018-01-01 12:00: weekly snapshot"],
+    );
     // A year's last days may be in the next year's week, but are of their own month and year.
-    check(&["2024-12-31 12:00", "2025-01-01 12:00"], "monthly 9 yearly 9", &[
-        "2025-01-01 12:00: monthly snapshot, yearly snapshot",
-        "2024-12-31 12:00: monthly snapshot, yearly snapshot",
-    ]);
+    check(
+        &["2024-12-31 12:00", "2025-01-01 12:00"],
+        "monthly 9 yearly 9",
+        &["2025-01-01 12:00: monthly snapshot, yearly snapshot", "2024-12-31 12:00: monthly snapshot, yearly snapshot"],
+    );
 }
 
 #[test]
 fn a_week_begins_on_monday_of_the_reader() {
     // Sunday evening in New York is Monday in UTC.
     let times = ["2026-06-14T03:30:00Z", "2026-06-15T03:30:00Z", "2026-06-15T12:00:00Z"];
-    check_in(America::New_York, &times, "weekly 9", &[
-        "2026-06-15 08:00: weekly snapshot",
-        "2026-06-14 23:30: weekly snapshot",
-        "2026-06-13 23:30: oldest weekly snapshot",
-    ]);
+    check_in(
+        America::New_York,
+        &times,
+        "weekly 9",
+        &["2026-06-15 08:00: weekly snapshot", "2026-06-14 23:30: weekly snapshot", "2026-06-13 23:30: oldest weekly snapshot"],
+    );
     check(&times, "weekly 9", &["2026-06-15 12:00: weekly snapshot", "2026-06-14 03:30: weekly snapshot"]);
 }
 
 #[test]
 fn the_hour_that_comes_twice_is_one_and_the_one_left_out_is_none() {
     // Berlin, 25 October 2026: 03:00 becomes 02:00. One snapshot each half hour from 00:30 UTC on.
-    let autumn = ["2026-10-24T23:30:00Z", "2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"];
-    check_in(Europe::Berlin, &autumn, "hourly 24", &[
-        "2026-10-25 03:00: hourly snapshot",
-        "2026-10-25 02:30: hourly snapshot",
-        "2026-10-25 01:30: hourly snapshot",
-    ]);
+    let autumn = [
+        "2026-10-24T23:30:00Z",
+        "2026-10-25T00:00:00Z",
+        "2026-10-25T00:30:00Z",
+        "2026-10-25T01:00:00Z",
+        "2026-10-25T01:30:00Z",
+        "2026-10-25T02:00:00Z",
+    ];
+    check_in(
+        Europe::Berlin,
+        &autumn,
+        "hourly 24",
+        &["2026-10-25 03:00: hourly snapshot", "2026-10-25 02:30: hourly snapshot", "2026-10-25 01:30: hourly snapshot"],
+    );
     // Berlin, 29 March 2026: 02:00 becomes 03:00.
     let spring = ["2026-03-29T00:30:00Z", "2026-03-29T00:59:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:59:00Z", "2026-03-29T02:00:00Z"];
-    check_in(Europe::Berlin, &spring, "hourly 24", &[
-        "2026-03-29 04:00: hourly snapshot",
-        "2026-03-29 03:59: hourly snapshot",
-        "2026-03-29 01:59: hourly snapshot",
-        "2026-03-29 01:30: oldest hourly snapshot",
-    ]);
+    check_in(
+        Europe::Berlin,
+        &spring,
+        "hourly 24",
+        &[
+            "2026-03-29 04:00: hourly snapshot",
+            "2026-03-29 03:59: hourly snapshot",
+            "2026-03-29 01:59: hourly snapshot",
+            "2026-03-29 01:30: oldest hourly snapshot",
+        ],
+    );
     // New York, 1 November 2026: 02:00 becomes 01:00; 8 March: 02:00 becomes 03:00.
     let autumn = ["2026-11-01T04:30:00Z", "2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-01T07:30:00Z"];
-    check_in(America::New_York, &autumn, "hourly 24", &[
-        "2026-11-01 02:30: hourly snapshot",
-        "2026-11-01 01:30: hourly snapshot",
-        "2026-11-01 00:30: hourly snapshot",
-    ]);
+    check_in(
+        America::New_York,
+        &autumn,
+        "hourly 24",
+        &["2026-11-01 02:30: hourly snapshot", "2026-11-01 01:30: hourly snapshot", "2026-11-01 00:30: hourly snapshot"],
+    );
     let spring = ["2026-03-08T06:59:00Z", "2026-03-08T07:00:00Z"];
     check_in(America::New_York, &spring, "hourly 24", &["2026-03-08 03:00: hourly snapshot", "2026-03-08 01:59: hourly snapshot"]);
     // Lord Howe's clocks go back by half an hour.
     let autumn = ["2026-04-04T14:20:00Z", "2026-04-04T14:50:00Z", "2026-04-04T15:10:00Z", "2026-04-04T15:40:00Z"];
-    check_in(Australia::Lord_Howe, &autumn, "hourly 24", &[
-        "2026-04-05 02:10: hourly snapshot",
-        "2026-04-05 01:40: hourly snapshot",
-        "2026-04-05 01:20: oldest hourly snapshot",
-    ]);
+    check_in(
+        Australia::Lord_Howe,
+        &autumn,
+        "hourly 24",
+        &["2026-04-05 02:10: hourly snapshot", "2026-04-05 01:40: hourly snapshot", "2026-04-05 01:20: oldest hourly snapshot"],
+    );
 }
 
 #[test]
 fn days_of_23_and_25_hours_are_days() {
     let times = ["2026-03-28 23:30", "2026-03-29 00:30", "2026-03-29 23:30", "2026-03-30 00:30"];
-    check_in(Europe::Berlin, &times, "daily 9", &[
-        "2026-03-30 00:30: daily snapshot",
-        "2026-03-29 23:30: daily snapshot",
-        "2026-03-28 23:30: daily snapshot",
-    ]);
+    check_in(
+        Europe::Berlin,
+        &times,
+        "daily 9",
+        &["2026-03-30 00:30: daily snapshot", "2026-03-29 23:30: daily snapshot", "2026-03-28 23:30: daily snapshot"],
+    );
     let times = ["2026-10-24 23:30", "2026-10-25 00:30", "2026-10-25 23:30", "2026-10-26 00:30"];
-    check_in(Europe::Berlin, &times, "daily 9", &[
-        "2026-10-26 00:30: daily snapshot",
-        "2026-10-25 23:30: daily snapshot",
-        "2026-10-24 23:30: daily snapshot",
-    ]);
+    check_in(
+        Europe::Berlin,
+        &times,
+        "daily 9",
+        &["2026-10-26 00:30: daily snapshot", "2026-10-25 23:30: daily snapshot", "2026-10-24 23:30: daily snapshot"],
+    );
 }
 
 #[test]
@@ -475,11 +538,12 @@ fn a_day_back_is_a_day_of_the_calendar_and_24_hours_are_hours() {
     // The day between has 23 hours.
     let times = ["2026-03-28 11:30", "2026-03-28 12:30", "2026-03-29 12:00"];
     check_in(Europe::Berlin, &times, "within 1d", &["2026-03-29 12:00: within 1d", "2026-03-28 12:30: within 1d"]);
-    check_in(Europe::Berlin, &times, "within 24h", &[
-        "2026-03-29 12:00: within 24h",
-        "2026-03-28 12:30: within 24h",
-        "2026-03-28 11:30: within 24h",
-    ]);
+    check_in(
+        Europe::Berlin,
+        &times,
+        "within 24h",
+        &["2026-03-29 12:00: within 24h", "2026-03-28 12:30: within 24h", "2026-03-28 11:30: within 24h"],
+    );
 }
 
 #[test]
@@ -509,7 +573,11 @@ fn spans_end_where_the_calendar_says() {
 fn the_29th_of_february_is_a_day_a_month_and_a_year_like_others() {
     let times = ["2024-02-28 12:00", "2024-02-29 12:00", "2024-03-01 12:00"];
     check(&times, "daily 9", &["2024-03-01 12:00: daily snapshot", "2024-02-29 12:00: daily snapshot", "2024-02-28 12:00: daily snapshot"]);
-    check(&times, "monthly 9", &["2024-03-01 12:00: monthly snapshot", "2024-02-29 12:00: monthly snapshot", "2024-02-28 12:00: oldest monthly snapshot"]);
+    check(
+        &times,
+        "monthly 9",
+        &["2024-03-01 12:00: monthly snapshot", "2024-02-29 12:00: monthly snapshot", "2024-02-28 12:00: oldest monthly snapshot"],
+    );
     check(&["2023-02-28 12:00", "2023-03-01 12:00", "2024-02-29 12:00"], "within 1y", &["2024-02-29 12:00: within 1y"]);
     // The 60th day is another one in a leap year; that makes no two days one.
     check(&["2023-03-01 12:00", "2024-02-29 12:00"], "daily 9", &["2024-02-29 12:00: daily snapshot", "2023-03-01 12:00: daily snapshot"]);
@@ -550,11 +618,7 @@ fn what_is_protected_stays_and_takes_its_place_all_the_same() {
     let mut all = candidates(&["2026-05-01 10:00:00", "2026-05-01 11:00:00", "2026-05-02 10:00:00"].map(at));
     all[0].protected = vec!["pinned".to_owned()];
     all[1].protected = vec!["HEAD".to_owned(), "pinned".to_owned()];
-    let expected = [
-        "2026-05-02 10:00: daily snapshot",
-        "2026-05-01 11:00: daily snapshot, HEAD, pinned",
-        "2026-05-01 10:00: pinned",
-    ];
+    let expected = ["2026-05-02 10:00: daily snapshot", "2026-05-01 11:00: daily snapshot, HEAD, pinned", "2026-05-01 10:00: pinned"];
     assert_eq!(kept(&all, &policy("daily 2"), LATER, UTC), expected);
 }
 
@@ -593,12 +657,24 @@ fn every_count_keeps_the_newest_of_so_many_parts() {
 
 #[test]
 fn spans_are_read_and_written_as_restic_does() {
-    for (text, written) in [("9h", "9h"), ("4d2h", "4d2h"), ("5d7m", "7m5d"), ("4h3d9m", "9m3d4h"), (" 2y5m7d3h ", "2y5m7d3h"), ("0d", ""), ("014d", "14d")] {
+    for (text, written) in
+        [("9h", "9h"), ("4d2h", "4d2h"), ("5d7m", "7m5d"), ("4h3d9m", "9m3d4h"), (" 2y5m7d3h ", "2y5m7d3h"), ("0d", ""), ("014d", "14d")]
+    {
         assert_eq!(text.parse::<Span>().expect(text).to_string(), written);
     }
     for (text, part) in [
-        ("2w", "7 days"), ("1y4m3w1d", "7 days"), ("s", "missing before `s`"), ("", "empty"), ("5", "`5` has no unit"), ("-7m5d", "missing"),
-        ("1d2d", "twice"), ("9999999999d", "up to 99999"), ("5é", "`é` is no unit"), ("\u{7c0}d", "missing"), ("3D", "`D`"), ("1.5d", "`.`"),
+        ("2w", "7 days"),
+        ("1y4m3w1d", "7 days"),
+        ("s", "missing before `s`"),
+        ("", "empty"),
+        ("5", "`5` has no unit"),
+        ("-7m5d", "missing"),
+        ("1d2d", "twice"),
+        ("9999999999d", "up to 99999"),
+        ("5é", "`é` is no unit"),
+        ("\u{7c0}d", "missing"),
+        ("3D", "`D`"),
+        ("1.5d", "`.`"),
     ] {
         let error = text.parse::<Span>().expect_err(text);
         assert!(error.contains(part) && error.ends_with("`2y5m7d3h`"), "{text}: {error}");
