@@ -247,7 +247,9 @@ fn named(project: &Project<'_>, items: &[Item], text: &str) -> Result<ObjectId, 
 fn refused(refusals: &[Refusal]) -> CliError {
     let list: Vec<String> = refusals.iter().map(|refusal| format!("{} ({})", refusal.id.short(), refusal.why)).collect();
     let what = if refusals.len() == 1 { "a snapshot" } else { "snapshots" };
-    let error = CliError::new(ErrorKind::Failed, format_args!("nothing was forgotten: {what} must stay: {}", list.join("; ")));
+    let mut error = CliError::new(ErrorKind::Failed, format_args!("nothing was forgotten: {what} must stay: {}", list.join("; ")));
+    let details = refusals.iter().map(|refusal| json!({ "snapshot": refusal.id, "why": refusal.why })).collect();
+    error.details = Some([("refused".to_owned(), Value::Array(details))].into_iter().collect());
     match refusals.iter().find(|refusal| refusal.is_pinned) {
         Some(refusal) => error.hint(format_args!("`dbelay unpin {}` lets it go", refusal.id.short())),
         None => error.hint("`dbelay forget --help` says what is never forgotten"),

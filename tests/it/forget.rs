@@ -236,6 +236,7 @@ fn named_snapshots_go_but_not_the_last_good_one_nor_the_state_before_the_latest_
     sandbox.migrate(&[], "UPDATE t SET x = 'c'").exits(0);
     let refused = sandbox.dbelay(&["forget", "pre", "--json"]).exits(3);
     assert_eq!(refused.json()["error"]["kind"], "failed");
+    assert_eq!(refused.json()["refused"][0]["why"], "pre of the latest migration");
     refused.says(&["nothing was forgotten", "pre of the latest migration"]);
     sandbox.dbelay(&["forget", "pre", "post"]).exits(3);
     sandbox.dbelay(&["forget", "HEAD", "--dry-run"]).exits(0).prints(&["would forget 1 snapshot", "1 would be forgotten"]);
