@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub mod adopt;
 pub mod database;
+pub mod forgotten;
 pub mod output;
 pub mod pager;
 pub mod progress;
@@ -29,6 +30,7 @@ pub mod completions;
 pub mod demo;
 pub mod demo_apply;
 pub mod diff;
+pub mod forget;
 pub mod fsck;
 pub mod gc;
 pub mod hook;
@@ -40,6 +42,7 @@ pub mod man;
 pub mod migrate;
 pub mod op;
 pub mod page;
+pub mod pin;
 pub mod redo;
 pub mod rehearse;
 pub mod restore;
@@ -157,6 +160,9 @@ pub enum Command {
     #[command(name = "op-log", hide = true)]
     OpLog(op::LogArgs),
     Tag(tag::Args),
+    Pin(pin::Args),
+    Unpin(pin::UnpinArgs),
+    Forget(forget::Args),
     Cat(cat::Args),
     Gc(gc::Args),
     Fsck(fsck::Args),
@@ -230,7 +236,7 @@ pub fn main(args: Vec<OsString>, environment: Environment) -> Exit {
             }
             let output = Output::new(&global, &environment);
             let context = Context { global, environment, output };
-            let result = run(&command, &context);
+            let result = run(&command, &context).map_err(|error| forgotten::explain(error, &context));
             report::conclude(result, &context.output)
         }
         Err(error) => {
@@ -258,6 +264,9 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Op(args) => op::run(args, cx),
         Command::OpLog(args) => op::log(args, cx),
         Command::Tag(args) => tag::run(args, cx),
+        Command::Pin(args) => pin::run(args, cx),
+        Command::Unpin(args) => pin::unpin(args, cx),
+        Command::Forget(args) => forget::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
         Command::Gc(args) => gc::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::snapshot::retention::Policy;
+
 /// The name of the file.
 pub const FILE_NAME: &str = "dbelay.toml";
 /// The longest wait for a lock that can be asked for: a day.
@@ -39,6 +41,8 @@ pub struct Config {
     pub guards: GuardsConfig,
     /// What `dbelay check` looks at.
     pub check: CheckConfig,
+    /// What `dbelay forget` keeps where it is not told.
+    pub retention: Policy,
     /// SQLite alone.
     pub sqlite: SqliteConfig,
     /// PostgreSQL alone.
@@ -487,6 +491,16 @@ database = {database}
 # What `dbelay migrate` does about findings: "tell" or "stop".
 # on-findings = "tell"
 
+# What `dbelay forget` keeps of each kind of snapshot; `dbelay forget --help` explains the options. HEAD, the state before the latest
+# migration and what is pinned always stay.
+# [retention]
+# keep-last = 5
+# keep-daily = 7
+# keep-weekly = 5
+# keep-monthly = "unlimited"
+# keep-within = "30d"
+# keep-tags = ["release"]
+
 # [sqlite]
 # How long to wait while another process holds the database.
 # busy-timeout-ms = 5000
@@ -570,6 +584,7 @@ mod tests {
             "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
             "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\nfiles = [\"db/**/*.sql\"]\n",
             "[check]\nignore = [\"unparsed\"]\non-findings = \"stop\"\n",
+            "[retention]\nkeep-last = 5\nkeep-yearly = \"unlimited\"\nkeep-within-daily = \"2m1h\"\nkeep-tags = [\"a,b\", \"c\"]\n",
             "[sqlite]\nbusy-timeout-ms = 10\nextensions = [\"./ext/a.so\", \"mod_spatialite\"]\n",
             "[postgres]\nlock-timeout-ms = 20\nowners = false\nreaders = 3\n"
         ))
@@ -581,6 +596,8 @@ mod tests {
         assert_eq!(config.migrate.url_env.as_deref(), Some("DB"));
         assert_eq!(config.migrate.files, Some(vec!["db/**/*.sql".to_owned()]));
         assert_eq!((config.check.ignore.len(), config.check.on_findings), (1, OnFindings::Stop));
+        let retention = config.retention.to_string();
+        assert_eq!(retention, "keep 5 latest, all yearly snapshots, daily snapshots within 2m1h and all snapshots with tags [a, b] or [c]");
         assert_eq!(config.sqlite.busy_timeout_ms, 10);
         assert_eq!(config.postgres, PostgresConfig { lock_timeout_ms: 20, owners: false, readers: Some(3) });
         assert_eq!(config.extension_paths(), [Path::new("p/./ext/a.so"), Path::new("mod_spatialite")]);
@@ -610,6 +627,9 @@ mod tests {
         check_error("[postgres]\nbusy-timeout-ms = 1\n", &["postgres.busy-timeout-ms", "`lock-timeout-ms`"]);
         check_error("[sqlite]\nextensions = [\"\"]\n", &["sqlite.extensions", "empty"]);
         check_error("store = \" \"\n", &["key `store`", "empty"]);
+        check_error("[retention]\nkeep-lats = 5\n", &["line 2, column 1", "`keep-lats`"]);
+        check_error("[retention]\nkeep-last = -2\n", &["retention.keep-last", "`unlimited`"]);
+        check_error("[retention]\nkeep-within = \"3w\"\n", &["retention.keep-within", "7 days"]);
         check_error("database = \"env:\"\n", &["name of a variable"]);
         check_error("[sources]\n\"a/b\" = \"x.db\"\n", &["`a/b`"]);
         check_error("[migrate]\nallow = [\"users.\"]\n", &["`users.`", "table.column"]);
@@ -641,6 +661,7 @@ mod tests {
         assert_eq!(config.migrate.allow, ["users.legacy_name"]);
         assert_eq!(config.sources.len(), 1);
         assert_eq!(config.check.ignore, ["drop-table-with-data:audit_log"]);
+        assert!(!config.retention.is_empty());
         let config = parse(&Config::template("app.db", &["a/*.sql", "b/*/up.sql"])).expect("a valid template");
         assert_eq!(config.migrate.files, Some(vec!["a/*.sql".to_owned(), "b/*/up.sql".to_owned()]));
     }

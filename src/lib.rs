@@ -9,8 +9,8 @@
 //!   in memory and the rule that cuts it, the neutral schema and its comparison. Pure.
 //! - [`engine`]: the boundary to a database, object-safe traits over that plain data; one folder an engine below it: [`engine::sqlite`],
 //!   [`engine::postgres`] (a cargo feature).
-//! - [`store`]: objects, packs, snapshot files, tags, operation log, lock, leases, gc, fsck. Knows bytes, never SQL.
-//! - [`snapshot`]: the format above the store: manifests, trees of row groups, building, comparing and walking over them.
+//! - [`store`]: objects, packs, snapshot files, tags, pins, operation log, lock, leases, gc, fsck, encryption. Knows bytes, never SQL.
+//! - [`snapshot`]: the format above the store: manifests, trees of row groups, building, comparing and walking over them; retention.
 //! - [`check`]: rules about migrations that have not run yet, one a file, asked of the live data. Pure.
 //! - [`render`]: a comparison as text, JSON, CSV or a page, and the report of a migration. Pure.
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.

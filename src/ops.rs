@@ -5,6 +5,7 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod forget;
 pub mod fsck;
 pub mod gc;
 pub mod guard;

@@ -65,6 +65,7 @@ pub mod compare;
 mod cores;
 pub mod manifest;
 pub mod reach;
+pub mod retention;
 pub mod rowdiff;
 pub mod seam;
 pub mod select;

@@ -1,4 +1,4 @@
-//! The store, format versions 1 and 2: content-addressed objects in packs, snapshot files, tags, the operation log, the project lock.
+//! The store, format versions 1 and 2: content-addressed objects in packs, snapshot files, tags, pins, the operation log, the project lock.
 //!
 //! It knows bytes and ids, never SQL, schemas, or what an object means. Everything is one directory (`.dbelay`), made 0700 with files 0600:
 //!
@@ -6,8 +6,9 @@
 //! |---|---|---|
 //! | `config.json` | `{"format":1,"store":"<32 hex digits>","check":"<hex>"}`; of an encrypted store see below | once, last of all at creation; replaced whole where its encryption changes |
 //! | `packs/xx/<id>.pack` | objects; the id is the SHA-256 of the whole file, xx its first two digits | once |
-//! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once |
+//! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once, deleted |
 //! | `tags/<name>` | a snapshot's id and a newline | replaced whole |
+//! | `pins/<id>` | the id of a snapshot that is not to be forgotten, and a newline; the folder may be missing | once, deleted |
 //! | `ops.jsonl` | the operation log | grows |
 //! | `lock` | held through the operating system; who holds it, as JSON | any time |
 //! | `leases` | empty; held through the operating system, shared by all who read | once |
@@ -64,7 +65,7 @@
 //! a reference to nothing.
 //!
 //! ## Order of deletions
-//! The opposite: a snapshot's file is deleted first, and the packs that nothing needs any more later, under the project lock. A pack *must* be
+//! The opposite: the tags that name a snapshot, then its file; one that is pinned *must not* be deleted; and later the packs that nothing needs any more, under the project lock. A pack *must* be
 //! named in `condemned.json`, `{"format":1,"packs":[{"pack":"<id>","time":"<RFC 3339>"}]}`, for a grace period before it is deleted; what is needed
 //! of it *must* be in other packs, durable and read back. Whoever lists packs *must* hold a shared lock on `leases` before and as long as it
 //! reads them, and whoever deletes a pack the exclusive one (where a file system has no such locks, the grace period is what is left). A
@@ -82,6 +83,7 @@ mod lock;
 mod log;
 mod named;
 mod pack;
+mod pins;
 mod recrypt;
 mod tags;
 
@@ -164,6 +166,9 @@ pub enum StoreError {
     /// There is no such snapshot.
     #[error("there is no snapshot {0}")]
     NoSnapshot(ObjectId),
+    /// The snapshot is pinned.
+    #[error("snapshot {0} is pinned")]
+    Pinned(ObjectId),
     /// An object cannot be read.
     #[error("object {id} in `{}` is damaged: {what}", .path.display())]
     Damaged {
@@ -587,17 +592,34 @@ impl Store {
         Ok(files.map(|file| (file.path, file.name.and_then(|name| name.parse().ok()))).collect())
     }
 
-    /// Tells whether the file of a snapshot is there. Does not read it.
-    fn has_snapshot(&self, id: &ObjectId) -> Result<bool, StoreError> {
-        Ok(self.read_named(SNAPSHOTS, &id.to_string())?.is_some())
-    }
-
-    /// Deletes a snapshot's file, durably. One that is not there is no error.
+    /// Deletes snapshots one after the other, durably: first the tags that name one, then its file. Tells of each that is gone. Their objects stay.
+    /// The caller holds the project lock.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
-    pub fn delete_snapshot(&self, id: &ObjectId) -> Result<(), StoreError> {
-        self.remove_named(SNAPSHOTS, &id.to_string())
+    /// [`StoreError::Pinned`] before anything is deleted; [`StoreError::DamagedTag`], [`StoreError::Io`]. Those that were not told of are there
+    /// then, though their tags may be gone; trying again goes on.
+    pub fn delete_snapshots(&self, ids: &[ObjectId], gone: &mut dyn FnMut(&ObjectId)) -> Result<(), StoreError> {
+        let pins = self.pins()?;
+        if let Some(id) = ids.iter().find(|id| pins.contains(id)) {
+            return Err(StoreError::Pinned(*id));
+        }
+        let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
+        for (name, id) in self.tags()? {
+            tags.entry(id).or_default().push(name);
+        }
+        for id in ids {
+            for name in tags.remove(id).into_iter().flatten() {
+                self.delete_tag(&name)?;
+            }
+            self.remove_named(SNAPSHOTS, &id.to_string())?;
+            gone(id);
+        }
+        Ok(())
+    }
+
+    /// Tells whether a snapshot's file is there. Does not read it.
+    pub fn has_snapshot(&self, id: &ObjectId) -> bool {
+        self.has_named(SNAPSHOTS, &id.to_string())
     }
 
     /// Reads a file of the cache, if it is there.
@@ -643,7 +665,7 @@ impl Store {
     /// [`StoreError::Locked`], [`StoreError::Io`].
     pub fn lock(&self, holder: &LockHolder) -> Result<LockGuard, StoreError> {
         let guard = lock::acquire(&self.dir.join("lock"), holder)?;
-        for directory in ["", "packs", "snapshots", "tags", "cache", "keys"] {
+        for directory in ["", "packs", "snapshots", "tags", "pins", "cache", "keys"] {
             for (name, path) in entries(&self.dir.join(directory))? {
                 if name.starts_with(durable::TEMPORARY) {
                     durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use chrono::SecondsFormat;
-use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use dbelay::ops::journal::{self, Author, Entry, OperationKind, OperationResult, Phase};
 use dbelay::progress::Progress;
 use dbelay::snapshot::manifest::SourceName;
 use dbelay::store::keys::{KeyKind, KeyLabel, KeySlot, Secret};
@@ -302,8 +302,8 @@ fn finish(cx: &Context, document: &Value) -> Result<Exit, CliError> {
 fn note(store: &Store, what: &str, slot: &KeySlot, cx: &Context) -> Result<(), CliError> {
     let environment = &cx.environment;
     let source = SourceName { engine: "store".to_owned(), place: store.id().to_owned() };
-    let mut entry = Entry::of_store(OperationKind::Key, Phase::End, created(cx), source);
-    (entry.user, entry.host, entry.pid) = (environment.user.clone(), environment.host.clone(), environment.pid);
+    let author = Author { user: environment.user.clone(), host: environment.host.clone(), pid: environment.pid };
+    let mut entry = Entry::by(&author, source, created(cx), OperationKind::Key, Phase::End);
     entry.result = Some(OperationResult::Done);
     entry.note = Some(format!("{what}: {} {} ({})", kind(slot), slot.id, slot.label));
     journal::write(store, &entry)?;

@@ -55,8 +55,14 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         tags.entry(id).or_default().push(name);
     }
     let tags = |id: &ObjectId| tags.get(id).cloned().unwrap_or_default();
+    let pins = project.store.pins()?;
     if cx.output.is_json() {
-        let list: Vec<Value> = snapshots.iter().map(|(id, snapshot)| document(id, snapshot, &tags(id))).collect();
+        let list = snapshots.iter().map(|(id, snapshot)| {
+            let mut document = document(id, snapshot, &tags(id));
+            document["pinned"] = json!(pins.contains(id));
+            document
+        });
+        let list: Vec<Value> = list.collect();
         cx.output.json(&json!({ "snapshots": list }))?;
         return Ok(Exit::DONE);
     }
@@ -65,7 +71,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     let mut out = cx.output.paged();
     for (id, snapshot) in &snapshots {
-        write_entry(&mut out, cx, id, snapshot, &tags(id), args.oneline)?;
+        write_entry(&mut out, cx, id, snapshot, &Marks { tags: tags(id), is_pinned: pins.contains(id) }, args.oneline)?;
     }
     out.finish()?;
     Ok(Exit::DONE)
@@ -132,9 +138,16 @@ pub fn document(id: &ObjectId, snapshot: &Snapshot, tags: &[String]) -> Value {
     })
 }
 
-fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, tags: &[String], oneline: bool) -> Result<(), CliError> {
+/// What people put on a snapshot.
+struct Marks {
+    tags: Vec<String>,
+    is_pinned: bool,
+}
+
+fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, marks: &Marks, oneline: bool) -> Result<(), CliError> {
     let time = project::time(snapshot);
-    let tag = if tags.is_empty() { String::new() } else { format!(" {GOOD}({}){GOOD:#}", tags.join(", ")) };
+    let tag = if marks.tags.is_empty() { String::new() } else { format!(" {GOOD}({}){GOOD:#}", marks.tags.join(", ")) };
+    let tag = if marks.is_pinned { format!("{tag} {GOOD}[pinned]{GOOD:#}") } else { tag };
     let rows: u64 = snapshot.tables.iter().map(|table| table.rows).sum();
     let kind = kind(snapshot.kind);
     let holds = format!("{}, {}", counted(snapshot.tables.len() as u64, "table"), counted(rows, "row"));

@@ -11,7 +11,7 @@ use super::output::{DIM, HEADING};
 use super::project::{Need, Project};
 use super::show::short;
 use super::table::{Align, Table};
-use super::time::stamp_text;
+use super::time::{counted, stamp_text};
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
@@ -91,6 +91,7 @@ pub fn log(args: &LogArgs, cx: &Context) -> Result<Exit, CliError> {
         let entry = &operation.entry;
         let way = match (entry.before, entry.after) {
             (Some(from), Some(to)) if entry.failed.is_some() => format!("{} -> {} -> {}", from.short(), short(entry.failed), to.short()),
+            (None, None) if !entry.forgotten.is_empty() => counted(entry.forgotten.len() as u64, "snapshot"),
             (None, None) => String::new(),
             (None, to) => short(to),
             (from, to) => format!("{} -> {}", short(from), short(to)),

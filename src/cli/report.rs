@@ -282,6 +282,7 @@ fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
         StoreError::Exists(_) | StoreError::TagName { .. } | StoreError::Key(_) => (ErrorKind::Usage, None),
         StoreError::NewerFormat { .. } => (ErrorKind::Config, Some(NEWER)),
         StoreError::NoSnapshot(_) => (ErrorKind::NotFound, Some("`dbelay log` lists the snapshots")),
+        StoreError::Pinned(_) => (ErrorKind::Failed, Some("`dbelay unpin` lets it go")),
         StoreError::Locked { .. } | StoreError::Read => (ErrorKind::Locked, Some("wait until it is done, and try again")),
         StoreError::Missing(_)
         | StoreError::Damaged { .. }

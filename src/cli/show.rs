@@ -53,11 +53,15 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         return Ok(Exit::DONE);
     }
     let tags: Vec<String> = project.store.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
+    let is_pinned = |id: &ObjectId| -> Result<bool, CliError> { Ok(project.store.pins()?.contains(id)) };
     if cx.output.is_json() {
         let mut document = match (&id, &snapshot) {
             (Some(id), Some(snapshot)) => log::document(id, snapshot, &tags),
             _ => json!({ "id": null }),
         };
+        if let Some(id) = &id {
+            document["pinned"] = json!(is_pinned(id)?);
+        }
         document["tables"] = tables(&state);
         document["settings"] = json!(state.settings);
         document["schema"] = json!({ "id": state.schema_id, "objects": state.schema.objects });
@@ -75,12 +79,17 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             line("taken", &stamp(project::time(snapshot)))?;
             line("of", &snapshot.source.place)?;
             line("tags", &tags.join(", "))?;
+            line("pinned", if is_pinned(id)? { "yes: it is never forgotten" } else { "" })?;
             line("message", snapshot.message.as_deref().unwrap_or_default())?;
             line("command", &snapshot.origin.command.join(" "))?;
             let by = [snapshot.origin.user.as_str(), snapshot.origin.host.as_str()].join("@");
             line("by", &format!("{} with dbelay {}", by.trim_matches('@'), snapshot.origin.dbelay))?;
             line("git", &snapshot.origin.git.as_ref().map(dbelay::snapshot::manifest::GitPosition::words).unwrap_or_default())?;
-            line("parent", &snapshot.parent.map(|parent| parent.short()).unwrap_or_default())?;
+            let parent = snapshot.parent.map(|parent| match project.store.has_snapshot(&parent) {
+                true => parent.short(),
+                false => format!("{}, which is no longer there", parent.short()),
+            });
+            line("parent", &parent.unwrap_or_default())?;
         }
         _ => writeln!(out, "the live database")?,
     }

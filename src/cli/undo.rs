@@ -43,17 +43,26 @@ pub fn travel(cx: &Context, kind: OperationKind) -> Result<Exit, CliError> {
         return Err(nothing_to(kind.word()));
     };
     let (target, expected) = if is_undo { (step.before, step.after) } else { (step.after, step.before) };
-    let (_, expected) = project.load(expected)?;
+    // A target that was forgotten is told before anything is done. What the database was after the step only tells whether it was changed since.
+    project.load(target)?;
+    let expected = match project.store.has_snapshot(&expected) {
+        true => Some(project.load(expected)?.1),
+        false => None,
+    };
     cx.output.say(format_args!("{} {}", if is_undo { "taking back" } else { "doing again" }, describe(&step)));
     let intent = Intent { kind, target, of: Some(step.index) };
     execute(&project, intent, Scope::Everything, &target.short(), &mut |taken| {
-        if taken.state.is_same(&expected) {
-            return Ok(true);
-        }
         let name = taken.id.short();
-        cx.output.note(format_args!(
-            "the database was changed since; those changes are kept in snapshot {name}, and will not be in the database"
-        ));
+        match &expected {
+            Some(expected) if taken.state.is_same(expected) => return Ok(true),
+            Some(_) => cx.output.note(format_args!(
+                "the database was changed since; those changes are kept in snapshot {name}, and will not be in the database"
+            )),
+            None => cx.output.note(format_args!(
+                "the snapshot of what the database was then is forgotten, so whether it was changed since is not known; what it is now is kept in \
+                 snapshot {name}"
+            )),
+        }
         if cx.global.yes || !cx.environment.stdin_terminal || cx.output.is_json() {
             Ok(true)
         } else {

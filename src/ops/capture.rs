@@ -311,6 +311,12 @@ pub fn snapshots(store: &Store) -> Result<Vec<(ObjectId, Snapshot)>, OpError> {
     for id in store.snapshot_ids()? {
         found.push((id, read_snapshot(store, id)?));
     }
+    sort(&mut found);
+    Ok(found)
+}
+
+/// Puts snapshots in the order in which they were taken, oldest first.
+pub(super) fn sort(found: &mut [(ObjectId, Snapshot)]) {
     found.sort_by(|(_, a), (_, b)| a.time.cmp(&b.time));
     // Of two in one millisecond the parent is the older.
     for at in 1..found.len() {
@@ -318,7 +324,6 @@ pub fn snapshots(store: &Store) -> Result<Vec<(ObjectId, Snapshot)>, OpError> {
             found.swap(at - 1, at);
         }
     }
-    Ok(found)
 }
 
 /// Returns the newest snapshot of the session's source.

@@ -3,6 +3,8 @@
 //! An operation that changes a database writes a `begin` entry before it touches anything and an `end` entry afterwards, so that
 //! a crash between the two is seen by the next command. The store chains the entries by hash.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::guard::Known;
@@ -61,9 +63,25 @@ pub struct Entry {
     /// What guards know from before a migration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Known>,
+    /// The snapshots that are forgotten: at a beginning those that are to be, at an end those that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgotten: Vec<Forgotten>,
     /// More, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// A snapshot that was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Its id.
+    pub id: ObjectId,
+    /// When it was taken; none where its file could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// The tags that named it, and went with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
 /// What was done.
@@ -96,6 +114,8 @@ pub enum OperationKind {
     Key,
     /// A snapshot was made from a file.
     Import,
+    /// A snapshot was pinned, or its pin removed.
+    Pin,
 }
 
 impl OperationKind {
@@ -115,7 +135,13 @@ impl OperationKind {
             Self::Repair => "fsck --repair",
             Self::Key => "key",
             Self::Import => "import",
+            Self::Pin => "pin",
         }
+    }
+
+    /// Tells whether it is about the store alone. Interrupted, such an operation leaves the database as it was, and the store sound.
+    pub fn is_of_store(self) -> bool {
+        matches!(self, Self::Tag | Self::Forget | Self::Gc | Self::Verify | Self::Repair | Self::Key | Self::Import | Self::Pin)
     }
 }
 
@@ -148,25 +174,21 @@ pub enum OperationResult {
 impl Entry {
     /// Makes an entry of this session, at this time, with nothing filled in.
     pub fn new(session: &Session<'_>, kind: OperationKind, phase: Phase) -> Self {
-        Self {
-            user: session.origin.user.clone(),
-            host: session.origin.host.clone(),
-            pid: session.pid,
-            ..Self::of_store(kind, phase, session.stamp(), session.source.clone())
-        }
+        let by = Author { user: session.origin.user.clone(), host: session.origin.host.clone(), pid: session.pid };
+        Self::by(&by, session.source.clone(), session.stamp(), kind, phase)
     }
 
-    /// Makes an entry about the store, or about a source of it that is not open, with nothing filled in.
-    pub fn of_store(kind: OperationKind, phase: Phase, time: String, source: SourceName) -> Self {
+    /// Makes an entry of somebody, with nothing filled in: for what needs no database to be open.
+    pub fn by(author: &Author, source: SourceName, time: String, kind: OperationKind, phase: Phase) -> Self {
         Self {
             time,
             kind,
             phase,
             begin: None,
             source,
-            user: String::new(),
-            host: String::new(),
-            pid: 0,
+            user: author.user.clone(),
+            host: author.host.clone(),
+            pid: author.pid,
             command: Vec::new(),
             before: None,
             after: None,
@@ -176,9 +198,21 @@ impl Entry {
             exit: None,
             findings: Vec::new(),
             guards: Vec::new(),
+            forgotten: Vec::new(),
             note: None,
         }
     }
+}
+
+/// Who acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Author {
+    /// The user's name.
+    pub user: String,
+    /// The host's name.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
 }
 
 /// Writes an entry durably; returns its index.
@@ -209,10 +243,21 @@ pub fn read(store: &Store) -> Result<Vec<Indexed>, OpError> {
         .collect()
 }
 
-/// Finds operations of a source that began and did not end.
+/// Finds operations of a source that began and did not end, and may have left its database between two states.
 pub fn unfinished<'a>(log: &'a [Indexed], source: &SourceName) -> Vec<&'a Indexed> {
-    let has_ended = |index: u64| log.iter().any(|(_, _, entry)| entry.begin == Some(index));
-    log.iter().filter(|(index, _, entry)| entry.phase == Phase::Begin && entry.source == *source && !has_ended(*index)).collect()
+    open(log).into_iter().filter(|(_, _, entry)| entry.source == *source && !entry.kind.is_of_store()).collect()
+}
+
+/// Finds all operations that began and did not end.
+pub fn open(log: &[Indexed]) -> Vec<&Indexed> {
+    let ended: HashSet<u64> = log.iter().filter_map(|(_, _, entry)| entry.begin).collect();
+    log.iter().filter(|(index, _, entry)| entry.phase == Phase::Begin && !ended.contains(index)).collect()
+}
+
+/// Finds the operation that forgot a snapshot, the last one where several tried; also one that was interrupted.
+pub fn forgotten(log: &[Indexed], is_meant: impl Fn(&Forgotten) -> bool) -> Option<(&Entry, &Forgotten)> {
+    let operations = log.iter().rev().filter(|(_, _, entry)| entry.kind == OperationKind::Forget);
+    operations.into_iter().find_map(|(_, _, entry)| Some((entry, entry.forgotten.iter().find(|forgotten| is_meant(forgotten))?)))
 }
 
 /// Returns what marks the processes of an operation's command: it may outlive us. See [`crate::process::marked`].

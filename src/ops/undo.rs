@@ -93,6 +93,7 @@ mod tests {
             exit: None,
             findings: Vec::new(),
             guards: Vec::new(),
+            forgotten: Vec::new(),
             note: None,
         }
     }

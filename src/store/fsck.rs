@@ -46,7 +46,7 @@ pub struct FsckReport {
 }
 
 impl Store {
-    /// Checks packs, snapshot files, tags and the operation log.
+    /// Checks packs, snapshot files, tags, pins and the operation log.
     ///
     /// # Errors
     /// [`StoreError::Io`] where a directory cannot be read; damage is in the report.
@@ -85,10 +85,18 @@ impl Store {
         for tag in self.tag_files()? {
             let what = match tag.id {
                 None => "it holds no snapshot id".to_owned(),
-                Some(id) if !self.has_snapshot(&id)? => format!("it names snapshot {id}, which is not there"),
+                Some(id) if !self.has_snapshot(&id) => format!("it names snapshot {id}, which is not there"),
                 Some(_) => continue,
             };
             report.damage.push(Damage { path: tag.file, object: None, what });
+        }
+        for pin in self.pin_files()? {
+            let what = match pin.id {
+                Some(id) if !self.has_snapshot(&id) => format!("it pins snapshot {id}, which is not there"),
+                _ if !pin.is_whole => "it does not hold the id that it is named after".to_owned(),
+                _ => continue,
+            };
+            report.damage.push(Damage { path: pin.file, object: None, what });
         }
         let path = self.log_path();
         let reading = log::read(&path, self.vault.as_ref()).map_err(|source| StoreError::io("reading", &path, source))?;

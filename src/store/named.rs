@@ -27,6 +27,8 @@ pub(super) struct Folder {
 pub(super) const SNAPSHOTS: Folder = Folder { name: "snapshots", suffix: ".json" };
 /// Tags.
 pub(super) const TAGS: Folder = Folder { name: "tags", suffix: "" };
+/// Pins.
+pub(super) const PINS: Folder = Folder { name: "pins", suffix: "" };
 /// What is not needed.
 pub(super) const CACHE: Folder = Folder { name: "cache", suffix: "" };
 
@@ -105,6 +107,11 @@ impl Store {
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
+    }
+
+    /// Tells whether there is a file of a name. Does not read it.
+    pub(super) fn has_named(&self, folder: Folder, name: &str) -> bool {
+        self.candidates(folder, name).iter().any(|path| path.exists())
     }
 
     /// Reads the file of a name; none where there is none.

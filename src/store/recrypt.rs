@@ -15,7 +15,7 @@ use super::config::{Config, Unsettled};
 use super::crypt::{Cipher, Place, Random};
 use super::index::{Holder, read_pack};
 use super::keys::{KeyLabel, KeySlot, PENDING, Secret};
-use super::named::{CACHE, Folder, SNAPSHOTS, TAGS};
+use super::named::{CACHE, Folder, PINS, SNAPSHOTS, TAGS};
 use super::pack::{self, Entry, PackWriter};
 use super::{Store, StoreError, entries, log};
 use crate::durable::{self, TemporaryFile};
@@ -149,7 +149,7 @@ impl Store {
             }
         }
         self.settle_packs(progress)?;
-        for folder in [SNAPSHOTS, TAGS] {
+        for folder in [SNAPSHOTS, TAGS, PINS] {
             self.settle_folder(folder)?;
         }
         self.settle_log()?;

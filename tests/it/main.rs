@@ -14,6 +14,7 @@ mod demo;
 mod diff;
 mod disk_full;
 mod encryption;
+mod forget;
 mod gc;
 mod golden;
 mod guards;

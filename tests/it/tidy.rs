@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("durable", &[]),
     ("process", &[]),
-    ("config", &["source"]),
+    ("config", &["source", "snapshot"]),
     ("source", &["config"]),
     ("git", &["snapshot"]),
     ("hooks", &[]),
