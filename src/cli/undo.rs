@@ -6,7 +6,7 @@ use dbelay::ops::undo::{self, Step};
 
 use super::project::{Need, Project};
 use super::rollback::{execute, nothing_to};
-use super::{CliError, Context, Exit, terminal};
+use super::{CliError, Context, DatabaseState, Exit, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub fn travel(cx: &Context, kind: OperationKind) -> Result<Exit, CliError> {
     };
     let (target, expected) = if is_undo { (step.before, step.after) } else { (step.after, step.before) };
     // A target that was forgotten is told before anything is done. What the database was after the step only tells whether it was changed since.
-    project.load(target)?;
+    project.load(target).map_err(|error| error.state(DatabaseState::Unchanged))?;
     let expected = match project.store.has_snapshot(&expected) {
         true => Some(project.load(expected)?.1),
         false => None,
