@@ -167,26 +167,27 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     let exit = if plan.damaged.is_empty() { Exit::DONE } else { Exit::FOUND };
     if cx.output.is_json() {
-        let pruned = if args.prune { prune_after(&project, &plan, lock)? } else { Value::Null };
+        let pruned = if args.prune { prune_after(&project, lock.as_ref())? } else { Value::Null };
         cx.output.json(&document(cx, &plan, policy.as_ref(), &pruned))?;
         return Ok(exit);
     }
     print(cx, &plan, policy.is_some())?;
     if args.prune {
-        prune_after(&project, &plan, lock)?;
+        prune_after(&project, lock.as_ref())?;
     } else if has_work && !cx.global.dry_run {
         cx.output.note("their data stays in the store until `dbelay gc` frees its space");
     }
     Ok(exit)
 }
 
-/// Frees the space of what was forgotten, or would be in a dry run; returns what there is to tell of it to programs. Comes after the forgetting is
-/// done and, for people, printed. The lock is still held; there is none in a dry run.
-fn prune_after(project: &Project<'_>, plan: &Plan, _lock: Option<LockGuard>) -> Result<Value, CliError> {
-    if plan.forgotten().next().is_some() {
-        project.cx.output.note("`dbelay gc` frees the space");
-    }
-    Ok(Value::Null)
+/// Frees the space of what was forgotten; returns what there is to tell of it to programs. Comes after the forgetting is done and, for people,
+/// printed. The lock is still held; there is none in a dry run, which only says what would come.
+fn prune_after(project: &Project<'_>, lock: Option<&LockGuard>) -> Result<Value, CliError> {
+    let Some(lock) = lock else {
+        project.cx.output.note("then `dbelay gc` would free the space");
+        return Ok(Value::Null);
+    };
+    super::gc::prune(project, lock)
 }
 
 fn by_policy(project: &Project<'_>, mut items: Vec<Item>, policy: &Policy, by: Grouping) -> Result<Plan, CliError> {

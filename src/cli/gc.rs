@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use dbelay::ops::OpError;
 use dbelay::ops::gc::{self, Terms};
-use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use dbelay::ops::journal::{self, Author, Entry, OperationKind, OperationResult, Phase};
 use dbelay::snapshot::manifest::SourceName;
-use dbelay::store::{GcOutcome, GcPlan, PackAction, PackReason};
-use serde_json::json;
+use dbelay::store::{GcOutcome, GcPlan, LockGuard, PackAction, PackReason};
+use serde_json::{Value, json};
 
 use super::output::{DIM, GOOD};
 use super::project::{Need, Project};
@@ -55,48 +55,49 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         }
         return Ok(Exit::DONE);
     }
-    let outcome = gc::execute(&project.store, &lock, &plan, project.progress())?;
-    if outcome.has_changed() {
-        note(&project, &outcome)?;
-    }
+    let document = execute(&project, &lock, &plan)?;
     if cx.output.is_json() {
-        cx.output.json(&json!({ "dry_run": false, "totals": plan.totals, "packs": plan.packs, "outcome": outcome }))?;
-    } else {
-        print_outcome(cx, &plan, &outcome)?;
+        cx.output.json(&document)?;
     }
     Ok(Exit::DONE)
+}
+
+/// Frees what can be freed after snapshots were forgotten; returns what there is to tell of it to programs.
+///
+/// # Errors
+/// Those of `dbelay gc`; what was forgotten stays so.
+pub fn prune(project: &Project<'_>, lock: &LockGuard) -> Result<Value, CliError> {
+    let terms = Terms { now: project.cx.now(), grace: gc::GRACE };
+    let plan = gc::plan(&project.store, lock, terms, project.progress())?;
+    execute(project, lock, &plan)
+}
+
+fn execute(project: &Project<'_>, lock: &LockGuard, plan: &GcPlan) -> Result<Value, CliError> {
+    let outcome = gc::execute(&project.store, lock, plan, project.progress())?;
+    if outcome.has_changed() {
+        note(project, &outcome)?;
+    }
+    if !project.cx.output.is_json() {
+        print_outcome(project.cx, plan, &outcome)?;
+    }
+    Ok(json!({ "dry_run": false, "totals": plan.totals, "packs": plan.packs, "outcome": outcome }))
 }
 
 /// Writes into the operation log what was done.
 fn note(project: &Project<'_>, outcome: &GcOutcome) -> Result<(), CliError> {
     let environment = &project.cx.environment;
     let source = project.source().unwrap_or_else(|_| SourceName { engine: String::new(), place: String::new() });
-    let entry = Entry {
-        time: project.cx.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        kind: OperationKind::Gc,
-        phase: Phase::End,
-        begin: None,
-        source,
-        user: environment.user.clone(),
-        host: environment.host.clone(),
-        pid: environment.pid,
-        command: Vec::new(),
-        before: None,
-        after: None,
-        failed: None,
-        of: None,
-        result: Some(OperationResult::Done),
-        exit: None,
-        findings: Vec::new(),
-        guards: Vec::new(),
-        note: Some(format!(
-            "{} written, {} condemned, {} deleted ({})",
-            counted(outcome.written, "pack"),
-            counted(outcome.condemned, "pack"),
-            counted(outcome.deleted, "pack"),
-            bytes(outcome.deleted_bytes)
-        )),
-    };
+    let author = Author { user: environment.user.clone(), host: environment.host.clone(), pid: environment.pid };
+    let time = project.cx.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let words = format!(
+        "{} written, {} condemned, {} deleted ({})",
+        counted(outcome.written, "pack"),
+        counted(outcome.condemned, "pack"),
+        counted(outcome.deleted, "pack"),
+        bytes(outcome.deleted_bytes)
+    );
+    let entry =
+        Entry { result: Some(OperationResult::Done), note: Some(words), ..Entry::by(&author, source, time, OperationKind::Gc, Phase::End) };
     journal::write(&project.store, &entry).map_err(OpError::from)?;
     Ok(())
 }
