@@ -13,15 +13,21 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+#[cfg(target_os = "linux")]
+mod faults;
 mod golden;
 mod guards;
 mod hooks;
 #[cfg(unix)]
 mod interrupted;
 mod kills;
+#[cfg(target_os = "linux")]
+mod lost_writes;
 mod migrate;
 mod npm;
 mod oracle;
+#[cfg(target_os = "linux")]
+mod pairs;
 #[cfg(all(target_os = "linux", feature = "postgres"))]
 mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
