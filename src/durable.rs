@@ -93,6 +93,21 @@ pub fn append_at(path: &Path, length: u64, bytes: &[u8]) -> io::Result<()> {
     if is_new { sync_dir(directory_of(path)) } else { Ok(()) }
 }
 
+/// Makes durable what others wrote into files of one folder, and under which names; one that is not there is no error.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_others(paths: &[PathBuf]) -> io::Result<()> {
+    for path in paths {
+        step();
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => file?.sync_all()?,
+        }
+    }
+    paths.first().map_or(Ok(()), |path| sync_dir(directory_of(path)))
+}
+
 /// Deletes a file durably. One that is not there is no error.
 ///
 /// # Errors

@@ -322,7 +322,12 @@ impl Store {
         if config_path.exists() {
             return Err(StoreError::Exists(dir.to_owned()));
         }
-        for directory in [dir.to_owned(), dir.join("packs"), dir.join("snapshots"), dir.join("tags"), dir.join("cache"), dir.join("keys")] {
+        durable::create_dir(dir).map_err(|source| StoreError::io("creating", dir, source))?;
+        // Of two that make one at once, the second finds that of the first.
+        let Some(_lock) = lock::acquire_unless(&dir.join("lock"), &|| config_path.exists())? else {
+            return Err(StoreError::Exists(dir.to_owned()));
+        };
+        for directory in [dir.join("packs"), dir.join("snapshots"), dir.join("tags"), dir.join("cache"), dir.join("keys")] {
             durable::create_dir(&directory).map_err(|source| StoreError::io("creating", &directory, source))?;
         }
         let ignore = dir.join(".gitignore");
@@ -732,6 +737,23 @@ mod tests {
         assert_eq!(reopened.get(&ObjectId::of(b"[2]")).expect("there"), b"[2]");
         assert_eq!(reopened.pack_paths().expect("listed").len(), 1);
         assert_eq!(reopened.id(), "07".repeat(16));
+    }
+
+    #[test]
+    fn two_that_make_a_store_at_once_have_the_same() {
+        for round in 0..20 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join(".dbelay");
+            let make = |id: u8| match Store::create(&path, [id; 16]) {
+                Err(StoreError::Exists(_)) => Store::open(&path).expect("it is there").id().to_owned(),
+                store => store.expect("a store").id().to_owned(),
+            };
+            let ids: Vec<String> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (1..=4).map(|id| scope.spawn(move || make(id))).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert!(ids.iter().all(|id| *id == ids[0]), "round {round}: {ids:?}");
+        }
     }
 
     #[test]

@@ -332,6 +332,13 @@ impl Place for Database {
         Ok(was_there.then_some(aside))
     }
 
+    fn sync(&self) -> std::io::Result<()> {
+        let Some(path) = self.file() else { return Ok(()) };
+        // Not the index of a write-ahead log, which is made anew.
+        let lasting = files(path).filter(|file| !file.as_os_str().to_string_lossy().ends_with("-shm"));
+        dbelay::durable::sync_others(&lasting.collect::<Vec<_>>())
+    }
+
     #[cfg(unix)]
     fn protect(&self, look: &FileLook) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;

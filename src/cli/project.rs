@@ -379,7 +379,11 @@ pub fn id(id: &ObjectId) -> String {
 pub fn create_store(cx: &Context, dir: &Path) -> Result<Store, CliError> {
     let mut id = [0; 16];
     (cx.environment.random)(&mut id);
-    Ok(Store::create(dir, id)?)
+    match Store::create(dir, id) {
+        // Another made it since somebody looked.
+        Err(StoreError::Exists(_)) => Ok(Store::open(dir)?),
+        store => Ok(store?),
+    }
 }
 
 /// Finds the store's directory, and tells whether something is there.

@@ -225,6 +225,8 @@ fn prepare(connection: &Connection, site: &Site) -> Result<(), EngineError> {
     }
     connection.pragma_update(None, "ignore_check_constraints", true).map_err(fail)?;
     connection.pragma_update(None, "cache_size", -16_384).map_err(fail)?;
+    // With less, a power cut may bring back the journal that a commit deleted, and with it the state before: what was reported would be undone.
+    connection.pragma_update(None, "synchronous", "EXTRA").map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
@@ -357,6 +359,11 @@ impl Site {
             Some(ErrorCode::NotADatabase) => {
                 EngineError::NotADatabase { place: place(&self.path), engine: "SQLite", reason: error.to_string() }
             }
+            // The file itself can be opened, and files can be made beside it: no permission is missing.
+            Some(ErrorCode::CannotOpen) if why_unreadable(&self.path).is_none() && is_folder_writable(&self.path) => {
+                let words = "the journal or log that SQLite keeps beside it could not be made; there may be no room, or the disk fails";
+                EngineError::Statement { doing: doing.to_owned(), source: format!("{error}: {words}").into() }
+            }
             Some(ErrorCode::CannotOpen) => unreadable(&self.path, &why_unreadable(&self.path).unwrap_or_else(|| error.to_string())),
             _ => EngineError::Statement { doing: doing.to_owned(), source: Box::new(error) },
         }
@@ -366,6 +373,18 @@ impl Site {
 /// Says why a file cannot even be opened. Only called where SQLite could not either, and so holds no lock on it.
 fn why_unreadable(path: &Path) -> Option<String> {
     std::fs::File::open(path).err().map(|error| error.to_string())
+}
+
+/// Tells whether this user may make files beside a file; no where the system does not say.
+#[cfg(unix)]
+fn is_folder_writable(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_folder_writable(_: &Path) -> bool {
+    false
 }
 
 /// Quotes an identifier.

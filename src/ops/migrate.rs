@@ -325,6 +325,10 @@ pub fn carry_out(
         CommandExit::Signal(_) | CommandExit::Unknown => None,
     };
 
+    // What is judged here is to be so after a power cut, too: tools leave it to chance, with a journal whose end was not synced, or all of it.
+    if let Err(error) = session.place.sync() {
+        session.progress.warn(&format!("what the command wrote may not be durable: {error}"));
+    }
     let begun = session.clock();
     let mut events = Vec::new();
     if let (Some(before), Some(after)) = (prepared.look, session.place.look())

@@ -26,7 +26,7 @@ use crate::snapshot::build;
 use crate::snapshot::changes::{Cells, Row, RowChange};
 use crate::snapshot::manifest::{SnapshotKind, TableManifest};
 use crate::snapshot::rowdiff;
-use crate::store::{BatchMode, Store};
+use crate::store::{BatchMode, Store, StoreError};
 use crate::value::Value;
 
 /// How often a rollback begins anew because others wrote meanwhile.
@@ -552,17 +552,23 @@ pub fn run(
         (entry.time, entry.after, entry.result, entry.note) = (session.stamp(), after, Some(result), note);
         journal::write(store, &entry)
     };
+    // Whatever an operation came to has come about by its end. Where that cannot be written, the next command finds it unfinished, and sees.
+    let tell = |ended: Result<u64, StoreError>| {
+        if let Err(error) = ended {
+            session.progress.warn(&format!("the operation log could not be written: {}", with_causes(&error)));
+        }
+    };
     let mut engine = match (session.open)() {
         Ok(engine) => engine,
         Err(error) if error.is_no_database() => {
             let entry = begin(None)?;
             match recreate(session, &target, session.place.look().as_ref()) {
                 Ok(written) => {
-                    end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned()))?;
+                    tell(end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned())));
                     return Ok(Done::Recreated { written, after: intent.target });
                 }
                 Err(error) => {
-                    end(entry, None, OperationResult::Failed, Some(error.to_string()))?;
+                    tell(end(entry, None, OperationResult::Failed, Some(error.to_string())));
                     return Err(error);
                 }
             }
@@ -584,10 +590,7 @@ pub fn run(
     match (result, begun) {
         (Ok(Some(done)), Some(entry)) => {
             let whole = matches!(scope, Scope::Everything).then_some(intent.target);
-            // The next command finds it unfinished, and the database as it was to be.
-            if let Err(error) = end(entry, done.after.or(whole), OperationResult::Done, None) {
-                session.progress.warn(&format!("the operation log could not be written: {}", with_causes(&error)));
-            }
+            tell(end(entry, done.after.or(whole), OperationResult::Done, None));
             Ok(Done::RolledBack(Box::new(done)))
         }
         (Ok(_), _) => Ok(Done::Stopped),
@@ -596,7 +599,7 @@ pub fn run(
         (Err(error), entry) => {
             if let Some(entry) = entry {
                 let before = entry.before;
-                end(entry, before, OperationResult::Failed, Some(error.to_string()))?;
+                tell(end(entry, before, OperationResult::Failed, Some(error.to_string())));
             }
             Err(error)
         }

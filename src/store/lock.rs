@@ -76,6 +76,27 @@ pub fn acquire(path: &Path, holder: &LockHolder) -> Result<LockGuard, StoreError
     Ok(LockGuard { file })
 }
 
+/// Takes the lock without signing it, unless something has happened: then nothing is returned. Waits for whoever has it until then.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn acquire_unless(path: &Path, has_happened: &dyn Fn() -> bool) -> Result<Option<File>, StoreError> {
+    let io = |source| StoreError::io("locking", path, source);
+    let file = durable::open_private(path).map_err(io)?;
+    loop {
+        let tried = file.try_lock();
+        // Looked at after the lock was tried: who had it may have done it before he let it go.
+        if has_happened() {
+            return Ok(None);
+        }
+        match tried {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(ATTEMPT_WAIT),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+    }
+}
+
 /// Returns who holds the lock now.
 ///
 /// # Errors

@@ -16,15 +16,21 @@ mod disk_full;
 mod encryption;
 mod forget;
 mod gc;
+#[cfg(target_os = "linux")]
+mod faults;
 mod golden;
 mod guards;
 mod hooks;
 #[cfg(unix)]
 mod interrupted;
 mod kills;
+#[cfg(target_os = "linux")]
+mod lost_writes;
 mod migrate;
 mod npm;
 mod oracle;
+#[cfg(target_os = "linux")]
+mod pairs;
 #[cfg(all(target_os = "linux", feature = "postgres"))]
 mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
