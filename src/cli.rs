@@ -46,6 +46,7 @@ pub mod snapshot;
 pub mod status;
 pub mod tag;
 pub mod undo;
+pub mod verify;
 
 pub use output::Output;
 pub use report::{CliError, DatabaseState, ErrorKind, Exit};
@@ -153,6 +154,7 @@ pub enum Command {
     Tag(tag::Args),
     Cat(cat::Args),
     Fsck(fsck::Args),
+    Verify(verify::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -252,6 +254,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Tag(args) => tag::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
+        Command::Verify(args) => verify::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),
         Command::DemoApply(args) => demo_apply::run(args, cx),

@@ -5,8 +5,10 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod drill;
 pub mod fsck;
 pub mod guard;
+pub mod inspect;
 pub mod journal;
 pub mod migrate;
 pub mod plan;

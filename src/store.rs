@@ -66,7 +66,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 pub use batch::{Batch, BatchMode, BatchStats};
-pub use fsck::{Damage, FsckDepth, FsckReport};
+pub use fsck::{Damage, FsckDepth, FsckReport, SHARE_ALL};
 pub use lock::{LockGuard, LockHolder};
 pub use log::LogEntry;
 pub use pack::OBJECT_BYTES_MAX;
@@ -358,6 +358,11 @@ impl Store {
     /// Returns the store's own id, 32 hex digits.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Returns what was found damaged when the store was opened: packs of which nothing is known.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
     }
 
     fn relative(&self, path: &Path) -> String {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use dbelay::id::ObjectId;
-use dbelay::ops::capture;
+use dbelay::ops::{capture, journal};
 use dbelay::render::text;
 use dbelay::snapshot::manifest::{Snapshot, SnapshotKind};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::cat::find_row;
 use super::output::{DIM, GOOD, Out};
 use super::project::{self, Need, Project};
 use super::time::{age, counted, stamp};
+use super::verify::drill;
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
@@ -55,8 +56,14 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         tags.entry(id).or_default().push(name);
     }
     let tags = |id: &ObjectId| tags.get(id).cloned().unwrap_or_default();
+    let proofs = journal::proofs(&project.operations());
     if cx.output.is_json() {
-        let list: Vec<Value> = snapshots.iter().map(|(id, snapshot)| document(id, snapshot, &tags(id))).collect();
+        let describe = |(id, snapshot): &(ObjectId, Snapshot)| {
+            let mut document = document(id, snapshot, &tags(id));
+            document["proven"] = json!(proofs.get(id));
+            document
+        };
+        let list: Vec<Value> = snapshots.iter().map(describe).collect();
         cx.output.json(&json!({ "snapshots": list }))?;
         return Ok(Exit::DONE);
     }
@@ -65,7 +72,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     let mut out = cx.output.paged();
     for (id, snapshot) in &snapshots {
-        write_entry(&mut out, cx, id, snapshot, &tags(id), args.oneline)?;
+        let proven = proofs.get(id).map(|proof| format!("  {DIM}proven restorable {}{DIM:#}", drill::words(cx, proof).0));
+        write_entry(&mut out, cx, id, snapshot, &tags(id), &proven.unwrap_or_default(), args.oneline)?;
     }
     out.finish()?;
     Ok(Exit::DONE)
@@ -132,7 +140,15 @@ pub fn document(id: &ObjectId, snapshot: &Snapshot, tags: &[String]) -> Value {
     })
 }
 
-fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, tags: &[String], oneline: bool) -> Result<(), CliError> {
+fn write_entry(
+    out: &mut Out,
+    cx: &Context,
+    id: &ObjectId,
+    snapshot: &Snapshot,
+    tags: &[String],
+    proven: &str,
+    oneline: bool,
+) -> Result<(), CliError> {
     let time = project::time(snapshot);
     let tag = if tags.is_empty() { String::new() } else { format!(" {GOOD}({}){GOOD:#}", tags.join(", ")) };
     let rows: u64 = snapshot.tables.iter().map(|table| table.rows).sum();
@@ -145,14 +161,14 @@ fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, 
     if oneline {
         writeln!(
             out,
-            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{branch}{}{said}",
+            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{branch}{proven}{}{said}",
             project::id(id),
             stamp(time),
             if said.is_empty() { "" } else { "  " }
         )?;
         return Ok(());
     }
-    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}{branch}", project::id(id), stamp(time), age(time, cx.now()))?;
+    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}{branch}{proven}", project::id(id), stamp(time), age(time, cx.now()))?;
     if !said.is_empty() {
         writeln!(out, "    {said}")?;
     }

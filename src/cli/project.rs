@@ -7,7 +7,7 @@ use dbelay::config::{self, Config};
 use dbelay::engine::EngineError;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
-use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
+use dbelay::ops::journal::{self, Entry, Indexed, Leftover, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, Session};
 use dbelay::render::StateName;
 use dbelay::schema::Schema;
@@ -136,6 +136,19 @@ impl<'a> Project<'a> {
             Ok(database) => Ok(database),
             Err(cell) => Err(cell.borrow_mut().take().unwrap_or_else(|| CliError::usage("no database is named"))),
         }
+    }
+
+    /// Returns the database, if one is named.
+    pub fn known_database(&self) -> Option<&Database> {
+        self.database.as_ref().ok()
+    }
+
+    /// Makes an entry of the operation log, of something that ended and needs no database.
+    pub fn entry(&self, kind: OperationKind, source: SourceName, result: OperationResult) -> Entry {
+        let environment = &self.cx.environment;
+        let origin = Origin { user: environment.user.clone(), host: environment.host.clone(), ..Origin::default() };
+        let time = self.cx.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        Entry { result: Some(result), ..Entry::of(time, kind, Phase::End, source, &origin, environment.pid) }
     }
 
     /// Returns the name of the database in the store; where none is named, that of the only one in the store.

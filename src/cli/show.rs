@@ -5,7 +5,7 @@ use std::io::Write;
 
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::State;
-use dbelay::ops::compare;
+use dbelay::ops::{compare, journal};
 use dbelay::render::text;
 use dbelay::schema::{ObjectKind, TableKind};
 use dbelay::snapshot::select::Target;
@@ -16,6 +16,7 @@ use super::output::{DIM, HEADING};
 use super::project::{self, Need, Project};
 use super::table::{Align, Table};
 use super::time::{bytes, counted, number, stamp};
+use super::verify::drill;
 use super::{CliError, Context, Exit, log};
 
 const EXAMPLES: &str = "\
@@ -53,11 +54,13 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         return Ok(Exit::DONE);
     }
     let tags: Vec<String> = project.store.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
+    let proven = id.and_then(|id| journal::proofs(&project.operations()).remove(&id));
     if cx.output.is_json() {
         let mut document = match (&id, &snapshot) {
             (Some(id), Some(snapshot)) => log::document(id, snapshot, &tags),
             _ => json!({ "id": null }),
         };
+        document["proven"] = json!(proven);
         document["tables"] = tables(&state);
         document["settings"] = json!(state.settings);
         document["schema"] = json!({ "id": state.schema_id, "objects": state.schema.objects });
@@ -81,6 +84,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             line("by", &format!("{} with dbelay {}", by.trim_matches('@'), snapshot.origin.dbelay))?;
             line("git", &snapshot.origin.git.as_ref().map(dbelay::snapshot::manifest::GitPosition::words).unwrap_or_default())?;
             line("parent", &snapshot.parent.map(|parent| parent.short()).unwrap_or_default())?;
+            let proven = proven.as_ref().map(|proof| drill::words(cx, proof)).map(|(when, took)| format!("restorable {when}, in {took}"));
+            line("proven", &proven.unwrap_or_default())?;
         }
         _ => writeln!(out, "the live database")?,
     }

@@ -21,6 +21,7 @@ mod parts;
 mod read;
 mod schema;
 pub mod script;
+pub mod settings;
 mod statement;
 mod tls;
 mod value;

@@ -94,6 +94,7 @@ mod tests {
             findings: Vec::new(),
             guards: Vec::new(),
             note: None,
+            drill: None,
         }
     }
 

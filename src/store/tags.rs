@@ -22,7 +22,7 @@ impl Store {
     pub(super) fn tag_files(&self) -> Result<Vec<(String, Option<ObjectId>)>, StoreError> {
         let mut tags = Vec::new();
         for (name, path) in entries(&self.dir.join("tags"))? {
-            if check_tag_name(&name).is_err() {
+            if check_tag_name(&name).is_err() || path.is_dir() {
                 continue;
             }
             let text = fs::read(&path).map_err(|source| StoreError::io("reading", &path, source))?;
