@@ -13,6 +13,7 @@ pub mod journal;
 pub mod migrate;
 pub mod plan;
 pub mod rehearse;
+pub mod repair;
 pub mod rollback;
 pub mod seen;
 mod tables;

@@ -11,6 +11,7 @@
 //! | `ops.jsonl` | the operation log | grows |
 //! | `lock` | held through the operating system; who holds it, as JSON | any time |
 //! | `cache/` | nothing that is needed; may be deleted while no dbelay runs | any time |
+//! | `damaged/` | what a repair took out of the store, under the name that it had; never read | moved there |
 //! | `keys/` | kept for encryption, empty in this version | |
 //! | `.gitignore` | `*` | once |
 //!
@@ -55,6 +56,8 @@ mod fsck;
 mod lock;
 mod log;
 mod pack;
+mod repair;
+mod salvage;
 mod tags;
 
 use std::collections::HashMap;
@@ -70,6 +73,8 @@ pub use fsck::{Damage, FsckDepth, FsckReport, SHARE_ALL};
 pub use lock::{LockGuard, LockHolder};
 pub use log::LogEntry;
 pub use pack::OBJECT_BYTES_MAX;
+pub use repair::config::{ConfigFate, look_at_config, write_config};
+pub use repair::{Aside, LogRepair, PackRepair, RepairPlan};
 pub use tags::{TAG_BYTES_MAX, check_tag_name};
 
 use crate::durable;
@@ -186,6 +191,14 @@ struct ConfigFile {
     format: u32,
     store: String,
     check: ObjectId,
+}
+
+/// Returns the content of a new store's `config.json`.
+fn config_bytes(id: [u8; 16]) -> Vec<u8> {
+    let config = Config { format: FORMAT_VERSION, store: id.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let json = serde_json::to_string(&config).expect("a config has string keys and no failing serializer");
+    let check = ObjectId::of(json.as_bytes());
+    format!("{},\"check\":\"{check}\"}}\n", json.trim_end_matches('}')).into_bytes()
 }
 
 /// A file that holds objects.
@@ -306,11 +319,7 @@ impl Store {
         }
         let ignore = dir.join(".gitignore");
         durable::write(&ignore, b"*\n").map_err(|source| StoreError::io("writing", &ignore, source))?;
-        let config = Config { format: FORMAT_VERSION, store: id.iter().map(|byte| format!("{byte:02x}")).collect() };
-        let json = serde_json::to_string(&config).expect("a config has string keys and no failing serializer");
-        let check = ObjectId::of(json.as_bytes());
-        let file = format!("{},\"check\":\"{check}\"}}\n", json.trim_end_matches('}'));
-        durable::write(&config_path, file.as_bytes()).map_err(|source| StoreError::io("writing", &config_path, source))?;
+        durable::write(&config_path, &config_bytes(id)).map_err(|source| StoreError::io("writing", &config_path, source))?;
         Self::open(dir)
     }
 
@@ -319,6 +328,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoStore`], [`StoreError::NewerFormat`], [`StoreError::Config`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_without(dir, &|_| false)
+    }
+
+    /// As [`Store::open`], as if these packs were not there.
+    fn open_without(dir: &Path, is_left_out: &dyn Fn(&Path) -> bool) -> Result<Self, StoreError> {
         let path = dir.join("config.json");
         let json = match fs::read(&path) {
             Ok(json) => json,
@@ -340,7 +354,7 @@ impl Store {
         let mut store =
             Self { dir: dir.to_owned(), id: config.store, index: RwLock::default(), damage: Vec::new(), glimpses: Mutex::default() };
         let mut index = Index::default();
-        for path in store.pack_paths()? {
+        for path in store.pack_paths()?.into_iter().filter(|path| !is_left_out(path)) {
             match store.open_pack(&path) {
                 Ok(entries) => index.add(Holder::Pack(path), entries, true),
                 Err(what) => store.damage.push(Damage { path: store.relative(&path), object: None, what }),

@@ -1,5 +1,7 @@
 //! `dbelay fsck`: checks the store, and says what damage costs.
 
+mod repair;
+
 use std::io::Write;
 
 use dbelay::ops::fsck::{self, Report};
@@ -18,7 +20,8 @@ const EXAMPLES: &str = "\
 Examples:
   dbelay fsck
   dbelay fsck --read-data
-  dbelay fsck --read-data --sample 5%";
+  dbelay fsck --read-data --sample 5%
+  dbelay fsck --repair --dry-run";
 
 /// Check the store, and name what is damaged and which snapshots it costs
 ///
@@ -32,6 +35,9 @@ pub struct Args {
     /// Read only so much of the packs; the next time the packs that follow
     #[arg(long, value_name = "N%", requires = "read_data", value_parser = share)]
     pub sample: Option<u32>,
+    /// Save what is whole out of a damaged store, and say what is gone; nothing is deleted
+    #[arg(long, conflicts_with_all = ["read_data", "sample"])]
+    pub repair: bool,
 }
 
 /// Reads a share: `5%`, `5`, `0.5%`.
@@ -46,6 +52,9 @@ fn share(text: &str) -> Result<u32, String> {
 
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    if args.repair {
+        return repair::run(cx);
+    }
     let project = Project::open(cx, Need::Existing)?;
     let depth = match (args.read_data, args.sample) {
         (false, _) => FsckDepth::Structure,

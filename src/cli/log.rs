@@ -52,7 +52,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     snapshots.reverse();
     snapshots.truncate(args.number.unwrap_or(usize::MAX));
     let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
-    for (name, id) in project.store.tags()? {
+    for (name, id) in project.tags()? {
         tags.entry(id).or_default().push(name);
     }
     let tags = |id: &ObjectId| tags.get(id).cloned().unwrap_or_default();

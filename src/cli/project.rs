@@ -1,5 +1,6 @@
 //! What most commands begin with: the configuration, the database that is meant, its store, and a session of both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
@@ -252,7 +253,16 @@ impl<'a> Project<'a> {
             .map(|(id, snapshot)| KnownSnapshot { id, time: time(&snapshot), parent: snapshot.parent })
             .collect();
         let last = source.map(|source| journal::last_migration(&self.operations(), source)).unwrap_or_default();
-        Ok(Known { snapshots, tags: self.store.tags()?, pre: last.pre, post: last.post, failed: last.failed })
+        Ok(Known { snapshots, tags: self.tags()?, pre: last.pre, post: last.post, failed: last.failed })
+    }
+
+    /// Lists the tags; damaged ones are told of, and left out.
+    pub fn tags(&self) -> Result<BTreeMap<String, ObjectId>, CliError> {
+        let (tags, damaged) = self.store.whole_tags()?;
+        for name in damaged {
+            self.cx.output.warn(format_args!("the tag `{name}` is damaged; `dbelay fsck --repair` takes it out"));
+        }
+        Ok(tags)
     }
 
     /// Finds what a selector means for the project's database.

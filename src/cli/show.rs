@@ -53,7 +53,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         out.finish()?;
         return Ok(Exit::DONE);
     }
-    let tags: Vec<String> = project.store.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
+    let tags: Vec<String> = project.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
     let proven = id.and_then(|id| journal::proofs(&project.operations()).remove(&id));
     if cx.output.is_json() {
         let mut document = match (&id, &snapshot) {

@@ -19,6 +19,21 @@ impl Store {
         self.tag_files()?.into_iter().map(|(name, id)| id.map(|id| (name.clone(), id)).ok_or(StoreError::DamagedTag(name))).collect()
     }
 
+    /// Lists the tags that are whole by name, and the names of those that are not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn whole_tags(&self) -> Result<(BTreeMap<String, ObjectId>, Vec<String>), StoreError> {
+        let (mut whole, mut damaged) = (BTreeMap::new(), Vec::new());
+        for (name, id) in self.tag_files()? {
+            match id {
+                Some(id) => drop(whole.insert(name, id)),
+                None => damaged.push(name),
+            }
+        }
+        Ok((whole, damaged))
+    }
+
     pub(super) fn tag_files(&self) -> Result<Vec<(String, Option<ObjectId>)>, StoreError> {
         let mut tags = Vec::new();
         for (name, path) in entries(&self.dir.join("tags"))? {
