@@ -10,7 +10,7 @@ use dbelay::store::{FsckDepth, SHARE_ALL};
 use super::output::{DIM, ERROR, GOOD, Out};
 use super::project::{Need, Project};
 use super::time::{bytes, counted};
-use super::verify::write_broken;
+use super::verify::write_losses;
 use super::{CliError, Context, Exit};
 
 /// How many snapshots that some damage costs are named.
@@ -90,8 +90,12 @@ pub fn write_report(out: &mut Out, report: &Report, depth: FsckDepth) -> Result<
         let damage = &told.damage;
         let object = damage.object.map(|id| format!(", object {}", id.short())).unwrap_or_default();
         writeln!(out, "{ERROR}damage{ERROR:#} in {}{object}: {}", damage.path, damage.what)?;
-        let own = damage.path.starts_with("snapshots/");
-        for cost in told.costs.iter().filter(|_| !own).take(COSTS_MAX) {
+        let broken = report.broken.iter().find(|broken| damage.path == format!("snapshots/{}.json", broken.snapshot));
+        if let Some(broken) = broken {
+            write_losses(out, broken.losses.get(1..).unwrap_or_default())?;
+            continue;
+        }
+        for cost in told.costs.iter().take(COSTS_MAX) {
             let tables: Vec<String> = cost.tables.iter().map(|table| format!("`{table}`")).collect();
             let of = if tables.is_empty() { String::new() } else { format!(" {}", tables.join(", ")) };
             writeln!(out, "    {DIM}it costs snapshot {}{of}{DIM:#}", cost.snapshot.short())?;
@@ -99,9 +103,6 @@ pub fn write_report(out: &mut Out, report: &Report, depth: FsckDepth) -> Result<
         if let more @ 1.. = told.costs.len().saturating_sub(COSTS_MAX) {
             writeln!(out, "    {DIM}and {more} snapshots more{DIM:#}")?;
         }
-    }
-    for broken in &report.broken {
-        write_broken(out, broken)?;
     }
     let read = match depth {
         FsckDepth::Structure => String::new(),

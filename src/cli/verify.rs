@@ -6,7 +6,7 @@ use std::io::Write;
 
 use dbelay::id::ObjectId;
 use dbelay::ops::fsck::{self, Broken, Fates};
-use dbelay::ops::inspect::Look;
+use dbelay::ops::inspect::{Look, Loss};
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult};
 use dbelay::render::text;
 use dbelay::snapshot::manifest::SourceName;
@@ -104,10 +104,15 @@ fn tell(cx: &Context, fates: &Fates, took: std::time::Duration) -> Result<(), Cl
 pub fn write_broken(out: &mut dyn Write, broken: &Broken) -> Result<(), CliError> {
     let time = broken.time.as_deref().map(|time| format!("  {DIM}{}{DIM:#}", stamp_text(time))).unwrap_or_default();
     writeln!(out, "{ERROR}damaged{ERROR:#}: snapshot {}{time}", project::id(&broken.snapshot))?;
-    for loss in broken.losses.iter().take(LOSSES_MAX) {
+    write_losses(out, &broken.losses)
+}
+
+/// Prints losses, some of them where there are many.
+pub fn write_losses(out: &mut dyn Write, losses: &[Loss]) -> Result<(), CliError> {
+    for loss in losses.iter().take(LOSSES_MAX) {
         writeln!(out, "    {}", text::clean(&loss.to_string()))?;
     }
-    if let more @ 1.. = broken.losses.len().saturating_sub(LOSSES_MAX) {
+    if let more @ 1.. = losses.len().saturating_sub(LOSSES_MAX) {
         writeln!(out, "    {DIM}and {more} more{DIM:#}")?;
     }
     Ok(())

@@ -16,7 +16,7 @@ use self::table::TableFound;
 use crate::id::ObjectId;
 use crate::schema::Schema;
 use crate::snapshot::manifest::{Node, Snapshot};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::value::{LARGE_BYTES, Value, split_array};
 
 /// How many slots of nodes are kept decoded.
@@ -190,7 +190,11 @@ impl<'a> Inspection<'a> {
 
     /// Reads an object; the store proves it by its id.
     fn read(&mut self, id: ObjectId) -> Result<Vec<u8>, Bad> {
-        let json = self.store.get(&id).map_err(|error| bad(id, error.to_string()))?;
+        let json = self.store.get(&id).map_err(|error| match error {
+            StoreError::Missing(_) => missing(id),
+            StoreError::Damaged { what, id: damaged, .. } if damaged == id => bad(id, format!("object {} is damaged: {what}", id.short())),
+            other => bad(id, other.to_string()),
+        })?;
         self.objects += 1;
         self.bytes += json.len() as u64;
         Ok(json)
@@ -287,6 +291,10 @@ impl<'a> Inspection<'a> {
         self.large.insert(id, found.clone());
         found
     }
+}
+
+fn missing(id: ObjectId) -> Bad {
+    bad(id, format!("object {} is missing", id.short()))
 }
 
 fn bad(object: ObjectId, what: impl Into<Rc<str>>) -> Bad {

@@ -42,16 +42,18 @@ impl Plan {
     pub fn note(&self) -> String {
         let saved: u64 = self.files.packs.iter().map(|pack| pack.saved).sum();
         let mut parts = Vec::new();
-        let mut add = |count: usize, what: &str| {
+        let mut add = |count: u64, what: &str| {
             if count > 0 {
-                parts.push(format!("{count} {what}"));
+                parts.push(format!("{what}: {count}"));
             }
         };
-        add(self.files.packs.len(), "packs taken out");
-        add(usize::try_from(saved).unwrap_or(usize::MAX), "objects saved");
-        add(self.files.mended.len(), "snapshot files mended");
-        add(self.files.aside.len(), "tags and snapshots taken out");
-        add(usize::from(self.files.log.is_some()), "operation log cut");
+        add(self.files.packs.len() as u64, "packs taken out");
+        add(saved, "objects saved");
+        add(self.files.mended.len() as u64, "snapshot files mended");
+        add(self.files.aside.len() as u64, "tags and snapshots taken out");
+        if let Some(log) = &self.files.log {
+            parts.push(format!("operation log cut after entry {}", log.kept));
+        }
         parts.join(", ")
     }
 }

@@ -192,7 +192,11 @@ impl Store {
         let before = report.damage.len();
         for entry in &entries {
             if let Err(error) = self.read(entry, &holder) {
-                report.damage.push(Damage { path: self.relative(path), object: Some(entry.id), what: error.to_string() });
+                let what = match error {
+                    StoreError::Damaged { what, id, .. } if id == entry.id => what,
+                    other => other.to_string(),
+                };
+                report.damage.push(Damage { path: self.relative(path), object: Some(entry.id), what });
             }
         }
         let expected = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();

@@ -222,7 +222,10 @@ impl Store {
         progress.begin("reading packs", Some(bytes), Unit::Bytes);
         let mut damaged = Vec::new();
         let mut whole = Vec::new();
-        let of = |path, entries, what| DamagedPack { path, entries, what, has_own_bytes: false };
+        let of = |path, entries: Option<Vec<Entry>>, what| {
+            let has_whole_index = entries.is_some();
+            DamagedPack { path, entries, what, has_whole_index, has_own_bytes: false }
+        };
         for path in paths {
             let hash = File::open(&path).and_then(|file| pack::hash_file(&file, &mut |bytes| progress.advance(bytes)));
             let expected = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -249,7 +252,7 @@ impl Store {
         for (path, entries) in whole {
             if entries.iter().any(|entry| entry.base.is_some_and(|base| !plain.contains(&base))) {
                 let what = "objects in it stand on one that is gone".to_owned();
-                damaged.push(DamagedPack { path, entries: Some(entries), what, has_own_bytes: true });
+                damaged.push(DamagedPack { path, entries: Some(entries), what, has_whole_index: true, has_own_bytes: true });
             }
         }
         Ok(damaged)
@@ -261,6 +264,7 @@ struct DamagedPack {
     /// What its index says, if that is whole.
     entries: Option<Vec<Entry>>,
     what: String,
+    has_whole_index: bool,
     has_own_bytes: bool,
 }
 
@@ -337,6 +341,11 @@ impl RepairPlan {
         }
         batch.finish()?;
         for (pack, repair) in &mut all {
+            // An index that is not whole may give an object another id.
+            let count = pack.entries.as_ref().map_or(0, Vec::len) as u64;
+            if !pack.has_whole_index && repair.saved + repair.known >= count {
+                continue;
+            }
             let lost = pack.entries.iter().flatten().map(|entry| entry.id).filter(|id| !seen.contains(id) && !self.store.contains(id));
             repair.lost = lost.collect();
         }

@@ -14,6 +14,9 @@ const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The fewest bytes that an entry of an index has.
 const ENTRY_BYTES_MIN: usize = 35;
 
+/// The fewest bytes of an object that is believed to be one though damage stands before it.
+const RAW_BYTES_MIN: usize = 16;
+
 /// Looks through the bytes of a pack; hands every object to the sink as it is found, and returns what the index may say.
 pub(super) fn search(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> Vec<Entry> {
     let mut at = if bytes.starts_with(MAGIC) { MAGIC.len() } else { MAGIC.len().min(bytes.len()) };
@@ -50,7 +53,8 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
-/// Finds objects that stand as they are; returns where the last one ends.
+/// Finds objects that stand as they are, one after the other; returns where they end. Behind damage only what is long enough to be no accident is
+/// believed to be one.
 fn raw(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> usize {
     let mut end = 0;
     let mut at = 0;
@@ -62,8 +66,13 @@ fn raw(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> usize {
         match values.next() {
             Some(Ok(_)) => {
                 at = from + values.byte_offset();
-                found(&bytes[from..at]);
-                end = at;
+                let follows = from == end;
+                if follows || at - from >= RAW_BYTES_MIN {
+                    found(&bytes[from..at]);
+                }
+                if follows {
+                    end = at;
+                }
             }
             _ => at = from + 1,
         }

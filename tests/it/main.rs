@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod contract;
 mod crash;
+mod damage;
 mod databases;
 mod demo;
 mod diff;

@@ -169,7 +169,7 @@ impl Inspection<'_> {
         for (at, chunk) in group.columns.iter().enumerate() {
             let Some(chunk) = chunk else { continue };
             if !self.store.contains(chunk) {
-                found.lose(name(manifest, at), Some((row, group.rows)), &super::bad(*chunk, format!("object {chunk} is missing")));
+                found.lose(name(manifest, at), Some((row, group.rows)), &super::missing(*chunk));
             }
         }
     }
