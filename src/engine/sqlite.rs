@@ -2,7 +2,7 @@
 //!
 //! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
-//!   own table would refuse, [`locks`] about others, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.

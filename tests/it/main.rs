@@ -14,6 +14,7 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+mod drill;
 mod golden;
 mod guards;
 mod hooks;
