@@ -52,6 +52,7 @@ pub mod snapshot;
 pub mod status;
 pub mod tag;
 pub mod undo;
+pub mod verify;
 
 pub use output::Output;
 pub use report::{CliError, DatabaseState, ErrorKind, Exit};
@@ -167,6 +168,7 @@ pub enum Command {
     Gc(gc::Args),
     Fsck(fsck::Args),
     Key(key::Args),
+    Verify(verify::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]
@@ -271,6 +273,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Gc(args) => gc::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Key(args) => key::run(args, cx),
+        Command::Verify(args) => verify::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),
         Command::DemoApply(args) => demo_apply::run(args, cx),

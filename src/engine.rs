@@ -97,6 +97,16 @@ impl EngineError {
     }
 }
 
+/// Names the settings of a state that its engine would not take; of an engine that is not known here none.
+pub fn odd_settings(engine: &str, settings: &Settings) -> Vec<String> {
+    match engine {
+        "sqlite" => sqlite::settings::odd(settings),
+        #[cfg(feature = "postgres")]
+        "postgres" => postgres::settings::odd(settings),
+        _ => Vec::new(),
+    }
+}
+
 /// Something wrong in a database, found by the engine's own checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -195,6 +205,47 @@ pub trait Engine: Send {
     /// # Errors
     /// Only where nothing can be tried at all.
     fn obstacles(&mut self, target: &Schema, shapes: &[TableShape]) -> Result<Vec<Obstacle>, EngineError>;
+
+    /// Runs all of the engine's own checks on a scratch database, and writes one generated row into each of its ordinary tables, in a transaction that
+    /// is rolled back. Triggers do not fire in it.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsupported`] where the engine has no such thing; the database's.
+    fn try_out(&mut self, schema: &Schema) -> Result<Tryout, EngineError> {
+        let _ = schema;
+        Err(EngineError::Unsupported(format!("{} databases are not tried out", self.name())))
+    }
+}
+
+/// What became of a database that was tried out.
+#[derive(Debug, Clone, Default)]
+pub struct Tryout {
+    /// What the engine's checks found.
+    pub findings: Vec<Finding>,
+    /// What became of each table's row.
+    pub trials: Vec<Trial>,
+}
+
+/// The row that was to be written into a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// The table.
+    pub table: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: TrialOutcome,
+}
+
+/// What became of a row that was made up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
+pub enum TrialOutcome {
+    /// It was taken.
+    Written,
+    /// A constraint refused it, which a row that was made up may deserve.
+    NotWritten(String),
+    /// It was refused in a way that shows damage.
+    Failed(String),
 }
 
 /// One committed state of a database; in a [`WriteTransaction`], with the changes made so far.

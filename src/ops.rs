@@ -5,14 +5,17 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod drill;
 pub mod forget;
 pub mod fsck;
 pub mod gc;
 pub mod guard;
+pub mod inspect;
 pub mod journal;
 pub mod migrate;
 pub mod plan;
 pub mod rehearse;
+pub mod repair;
 pub mod rollback;
 pub mod seen;
 mod tables;

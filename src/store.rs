@@ -15,6 +15,7 @@
 //! | `condemned.json` | packs that nothing needs, with the time when that was found; absent where there are none | replaced whole |
 //! | `cache/` | nothing that is needed; may be deleted while no dbelay runs | any time |
 //! | `keys/<id>.json` | a key that opens an encrypted store, see [`keys`]; empty else | replaced whole |
+//! | `damaged/` | what a repair took out of the store, under the name that it had; never read | moved there |
 //! | `.gitignore` | `*` | once |
 //!
 //! `check` in `config.json` is the SHA-256 of everything that stands before it and a closing brace (`{"format":…,"store":…}`). A reader *must* refuse a larger `format` and *must not*
@@ -85,9 +86,11 @@ mod named;
 mod pack;
 mod pins;
 mod recrypt;
+mod repair;
+mod salvage;
 mod tags;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,11 +100,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use serde::Serialize;
 
 pub use batch::{Batch, BatchMode, BatchStats};
-pub use fsck::{Damage, FsckDepth, FsckReport};
+pub use fsck::{Damage, FsckDepth, FsckReport, SHARE_ALL};
 pub use gc::{DEAD_SHARE_MAX, GcOutcome, GcPlan, GcTotals, Mark, Marks, PackAction, PackPlan, PackReason};
 pub use lock::{LockGuard, LockHolder};
 pub use log::LogEntry;
 pub use pack::OBJECT_BYTES_MAX;
+pub use repair::config::{ConfigFate, look_at_config, write_config};
+pub use repair::{Aside, LogRepair, PackRepair, RepairPlan};
 pub use tags::{TAG_BYTES_MAX, check_tag_name};
 
 use crate::durable;
@@ -256,6 +261,8 @@ pub struct Store {
     vault: Option<Vault>,
     /// The key that opened it.
     slot: Option<KeySlot>,
+    /// Packs that are read as if they were not there.
+    left_out: HashSet<PathBuf>,
     /// Held from before the packs are listed, so that none of them is deleted.
     lease: Lease,
     /// The packs that were there when this was opened, or later; their indexes are read when an object is first asked for.
@@ -350,7 +357,7 @@ impl Store {
             let what = "the store has keys, and its `config.json` says that it is not encrypted".to_owned();
             return Err(StoreError::Config { path, what });
         }
-        Self::load(dir, config.store, None, None)
+        Self::load(dir, config.store, None, None, HashSet::new())
     }
 
     /// Opens a store that is encrypted, with a secret.
@@ -372,10 +379,26 @@ impl Store {
             return Err(StoreError::Config { path: dir.join("config.json"), what });
         }
         let vault = Vault { current, former, has_plain: encryption.unsettled == Some(Unsettled::Plain) };
-        Self::load(dir, config.store, Some(vault), Some(opened.slot))
+        Self::load(dir, config.store, Some(vault), Some(opened.slot), HashSet::new())
     }
 
-    fn load(dir: &Path, id: String, vault: Option<Vault>, slot: Option<KeySlot>) -> Result<Self, StoreError> {
+    /// Opens the same store anew, as if these packs were not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Io`].
+    fn without(&self, left_out: HashSet<PathBuf>) -> Result<Self, StoreError> {
+        Self::load(&self.dir, self.id.clone(), self.vault.clone(), self.slot.clone(), left_out)
+    }
+
+    /// Opens the same store anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Io`].
+    pub fn reopen(&self) -> Result<Self, StoreError> {
+        self.without(HashSet::new())
+    }
+
+    fn load(dir: &Path, id: String, vault: Option<Vault>, slot: Option<KeySlot>, left_out: HashSet<PathBuf>) -> Result<Self, StoreError> {
         let lease = match Lease::take(&dir.join("leases")) {
             Ok(lease) => lease,
             Err(_) => return Err(StoreError::Locked { holder: lock::holder(&dir.join("lock")).ok().flatten() }),
@@ -386,6 +409,7 @@ impl Store {
             index: RwLock::new(Index::new(vault.clone())),
             vault,
             slot,
+            left_out,
             lease,
             glimpses: Mutex::default(),
             fruitless: AtomicU32::default(),
@@ -400,7 +424,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     fn refresh(&self) -> Result<bool, StoreError> {
-        let paths = self.pack_paths()?;
+        let mut paths = self.pack_paths()?;
+        paths.retain(|path| !self.left_out.contains(path));
         Ok(self.index.write().unwrap_or_else(PoisonError::into_inner).follow(paths))
     }
 
@@ -431,6 +456,11 @@ impl Store {
     /// Returns the store's own id, 32 hex digits.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Tells whether there are packs of which nothing is known, since their indexes are damaged.
+    pub fn has_unreadable_packs(&self) -> bool {
+        self.index().has_unreadable()
     }
 
     fn relative(&self, path: &Path) -> String {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use dbelay::id::ObjectId;
-use dbelay::ops::capture;
+use dbelay::ops::{capture, journal};
 use dbelay::render::text;
 use dbelay::snapshot::manifest::{Snapshot, SnapshotKind};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::cat::find_row;
 use super::output::{DIM, GOOD, Out};
 use super::project::{self, Need, Project};
 use super::time::{age, counted, stamp};
+use super::verify::drill;
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
@@ -51,18 +52,20 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     snapshots.reverse();
     snapshots.truncate(args.number.unwrap_or(usize::MAX));
     let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
-    for (name, id) in project.store.tags()? {
+    for (name, id) in project.tags()? {
         tags.entry(id).or_default().push(name);
     }
     let tags = |id: &ObjectId| tags.get(id).cloned().unwrap_or_default();
     let pins = project.store.pins()?;
+    let proofs = journal::proofs(&project.operations());
     if cx.output.is_json() {
-        let list = snapshots.iter().map(|(id, snapshot)| {
+        let describe = |(id, snapshot): &(ObjectId, Snapshot)| {
             let mut document = document(id, snapshot, &tags(id));
             document["pinned"] = json!(pins.contains(id));
+            document["proven"] = json!(proofs.get(id));
             document
-        });
-        let list: Vec<Value> = list.collect();
+        };
+        let list: Vec<Value> = snapshots.iter().map(describe).collect();
         cx.output.json(&json!({ "snapshots": list }))?;
         return Ok(Exit::DONE);
     }
@@ -71,7 +74,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     let mut out = cx.output.paged();
     for (id, snapshot) in &snapshots {
-        write_entry(&mut out, cx, id, snapshot, &Marks { tags: tags(id), is_pinned: pins.contains(id) }, args.oneline)?;
+        let proven = proofs.get(id).map(|proof| format!("  {DIM}proven restorable {}{DIM:#}", drill::words(cx, proof).0));
+        let marks = Marks { tags: tags(id), is_pinned: pins.contains(id), proven: proven.unwrap_or_default() };
+        write_entry(&mut out, cx, id, snapshot, &marks, args.oneline)?;
     }
     out.finish()?;
     Ok(Exit::DONE)
@@ -138,13 +143,16 @@ pub fn document(id: &ObjectId, snapshot: &Snapshot, tags: &[String]) -> Value {
     })
 }
 
-/// What people put on a snapshot.
+/// What is known of a snapshot besides what it holds.
 struct Marks {
     tags: Vec<String>,
     is_pinned: bool,
+    /// In words: when it was last proven restorable.
+    proven: String,
 }
 
 fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, marks: &Marks, oneline: bool) -> Result<(), CliError> {
+    let proven = &marks.proven;
     let time = project::time(snapshot);
     let tag = if marks.tags.is_empty() { String::new() } else { format!(" {GOOD}({}){GOOD:#}", marks.tags.join(", ")) };
     let tag = if marks.is_pinned { format!("{tag} {GOOD}[pinned]{GOOD:#}") } else { tag };
@@ -158,14 +166,14 @@ fn write_entry(out: &mut Out, cx: &Context, id: &ObjectId, snapshot: &Snapshot, 
     if oneline {
         writeln!(
             out,
-            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{branch}{}{said}",
+            "{} {DIM}{}{DIM:#} {kind:<8} {holds}{tag}{branch}{proven}{}{said}",
             project::id(id),
             stamp(time),
             if said.is_empty() { "" } else { "  " }
         )?;
         return Ok(());
     }
-    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}{branch}", project::id(id), stamp(time), age(time, cx.now()))?;
+    writeln!(out, "{} {kind}{tag}  {}  {DIM}{}{DIM:#}{branch}{proven}", project::id(id), stamp(time), age(time, cx.now()))?;
     if !said.is_empty() {
         writeln!(out, "    {said}")?;
     }

@@ -1,5 +1,6 @@
 //! What most commands begin with: the configuration, the database that is meant, its store, and a session of both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
@@ -7,7 +8,7 @@ use dbelay::config::{self, Config};
 use dbelay::engine::EngineError;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
-use dbelay::ops::journal::{self, Indexed, Leftover, OperationKind, OperationResult};
+use dbelay::ops::journal::{self, Author, Entry, Indexed, Leftover, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, Session};
 use dbelay::render::StateName;
 use dbelay::schema::Schema;
@@ -15,7 +16,7 @@ use dbelay::snapshot::manifest::{Origin, Snapshot, SourceName};
 use dbelay::snapshot::select::{Known, KnownSnapshot, Selector, Target};
 use dbelay::source::DatabaseUrl;
 use dbelay::source::{self, Lookup, Resolved, SourceError, UrlOrigin};
-use dbelay::store::{LockGuard, LockHolder, Store};
+use dbelay::store::{LockGuard, LockHolder, Store, StoreError};
 
 use super::database::{self, Database};
 use super::output::{DIM, ID};
@@ -138,6 +139,19 @@ impl<'a> Project<'a> {
         }
     }
 
+    /// Returns the database, if one is named.
+    pub fn known_database(&self) -> Option<&Database> {
+        self.database.as_ref().ok()
+    }
+
+    /// Makes an entry of the operation log, of something that ended and needs no database.
+    pub fn entry(&self, kind: OperationKind, source: SourceName, result: OperationResult) -> Entry {
+        let environment = &self.cx.environment;
+        let author = Author { user: environment.user.clone(), host: environment.host.clone(), pid: environment.pid };
+        let time = self.cx.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        Entry { result: Some(result), ..Entry::by(&author, source, time, kind, Phase::End) }
+    }
+
     /// Returns the name of the database in the store; where none is named, that of the only one in the store.
     pub fn source(&self) -> Result<SourceName, CliError> {
         match self.only_source()? {
@@ -239,7 +253,16 @@ impl<'a> Project<'a> {
             .map(|(id, snapshot)| KnownSnapshot { id, time: time(&snapshot), parent: snapshot.parent })
             .collect();
         let last = source.map(|source| journal::last_migration(&self.operations(), source)).unwrap_or_default();
-        Ok(Known { snapshots, tags: self.store.tags()?, pre: last.pre, post: last.post, failed: last.failed })
+        Ok(Known { snapshots, tags: self.tags()?, pre: last.pre, post: last.post, failed: last.failed })
+    }
+
+    /// Lists the tags; damaged ones are told of, and left out.
+    pub fn tags(&self) -> Result<BTreeMap<String, ObjectId>, CliError> {
+        let (tags, damaged) = self.store.whole_tags()?;
+        for name in damaged {
+            self.cx.output.warn(format_args!("the tag `{name}` is damaged; `dbelay fsck --repair` takes it out"));
+        }
+        Ok(tags)
     }
 
     /// Finds what a selector means for the project's database.

@@ -41,6 +41,17 @@ impl Stage {
         })
     }
 
+    /// Makes room for a scratch database that no command comes to, of about this many bytes.
+    ///
+    /// # Errors
+    /// Where there is no place for it.
+    pub fn bare(cx: &Context, database: &Database, need: u64) -> Result<Self, CliError> {
+        Ok(match database.server() {
+            None => Self::File(Box::new(FileStage::bare(cx, database, need)?)),
+            Some(server) => Self::Server(Box::new(ServerStage::bare(cx, database, server)?)),
+        })
+    }
+
     /// Returns the scratch database.
     pub fn database(&self) -> &Database {
         match self {

@@ -288,8 +288,8 @@ fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
         | StoreError::Damaged { .. }
         | StoreError::DamagedSnapshot(_)
         | StoreError::DamagedTag(_)
-        | StoreError::Config { .. }
         | StoreError::Log { .. } => (ErrorKind::Damaged, Some(FSCK)),
+        StoreError::Config { .. } => (ErrorKind::Damaged, Some("`dbelay fsck --repair` writes it anew where it can be told what it was")),
         StoreError::TooLong(_) | StoreError::Io { .. } => (ErrorKind::Failed, None),
     }
 }

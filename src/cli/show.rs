@@ -5,7 +5,7 @@ use std::io::Write;
 
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::State;
-use dbelay::ops::compare;
+use dbelay::ops::{compare, journal};
 use dbelay::render::text;
 use dbelay::schema::{ObjectKind, TableKind};
 use dbelay::snapshot::select::Target;
@@ -16,6 +16,7 @@ use super::output::{DIM, HEADING};
 use super::project::{self, Need, Project};
 use super::table::{Align, Table};
 use super::time::{bytes, counted, number, stamp};
+use super::verify::drill;
 use super::{CliError, Context, Exit, log};
 
 const EXAMPLES: &str = "\
@@ -52,8 +53,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         out.finish()?;
         return Ok(Exit::DONE);
     }
-    let tags: Vec<String> = project.store.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
+    let tags: Vec<String> = project.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
     let is_pinned = |id: &ObjectId| -> Result<bool, CliError> { Ok(project.store.pins()?.contains(id)) };
+    let proven = id.and_then(|id| journal::proofs(&project.operations()).remove(&id));
     if cx.output.is_json() {
         let mut document = match (&id, &snapshot) {
             (Some(id), Some(snapshot)) => log::document(id, snapshot, &tags),
@@ -62,6 +64,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         if let Some(id) = &id {
             document["pinned"] = json!(is_pinned(id)?);
         }
+        document["proven"] = json!(proven);
         document["tables"] = tables(&state);
         document["settings"] = json!(state.settings);
         document["schema"] = json!({ "id": state.schema_id, "objects": state.schema.objects });
@@ -90,6 +93,8 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
                 false => format!("{}, which is no longer there", parent.short()),
             });
             line("parent", &parent.unwrap_or_default())?;
+            let proven = proven.as_ref().map(|proof| drill::words(cx, proof)).map(|(when, took)| format!("restorable {when}, in {took}"));
+            line("proven", &proven.unwrap_or_default())?;
         }
         _ => writeln!(out, "the live database")?,
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::output::{ADDED, CHANGED, GOOD, HEADING, REMOVED};
 use super::project::{self, Need, Project};
 use super::time::{age, number};
+use super::verify::drill;
 use super::{CliError, Context, Exit, log};
 
 const EXAMPLES: &str = "\
@@ -36,6 +37,7 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     let holder = project.store.lock_holder()?;
     // While another works on the project its operation is open, and no sign of a crash.
     let open: Vec<_> = if holder.is_some() { Vec::new() } else { open };
+    let proven = journal::last_proof(&log, &source);
     let head = project.with(|session| Ok(capture::newest(session)?))?;
     let Some((id, snapshot)) = head else {
         cx.output.say("no snapshot of this database yet; `dbelay snapshot` takes one");
@@ -60,12 +62,19 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
         let open: Vec<Value> = open.iter().map(|(index, _, entry)| json!({ "index": index, "entry": entry })).collect();
         cx.output.json(&json!({
             "head": log::document(&id, &snapshot, &[]), "same": live.is_same(&state), "drift": has_drift,
-            "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": comparison.schema.settings, "unfinished": open, "lock": holder,
+            "last_proven": drill::document(proven.as_ref()), "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": comparison.schema.settings, "unfinished": open, "lock": holder,
         }))?;
         return Ok(exit);
     }
     let mut out = cx.output.out();
     writeln!(out, "HEAD is {} ({}, {})", project::id(&id), log::kind(snapshot.kind), age(project::time(&snapshot), cx.now()))?;
+    match &proven {
+        Some((id, proof)) => {
+            let (when, took) = drill::words(cx, proof);
+            writeln!(out, "last proven restorable: {when}, snapshot {}, in {took}", project::id(id))?;
+        }
+        None => writeln!(out, "last proven restorable: never")?,
+    }
     if live.is_same(&state) {
         writeln!(out, "{GOOD}the database is equal to it{GOOD:#}")?;
     }

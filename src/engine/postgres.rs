@@ -6,6 +6,7 @@
 //!   server's text into cells and back.
 //! - `fingerprint.rs` tells that nobody wrote a database, `changes.rs` which rows of a table were written, both without reading it.
 //! - `write.rs` changes a database in one transaction, `script.rs` writes the same as SQL text. `statement.rs` has what both say.
+//! - `trial.rs` writes a row into every table of a scratch database, and takes it back.
 //! - `admin.rs` makes, copies and drops databases.
 
 pub mod admin;
@@ -21,8 +22,10 @@ mod parts;
 mod read;
 mod schema;
 pub mod script;
+pub mod settings;
 mod statement;
 mod tls;
+mod trial;
 mod value;
 mod write;
 
@@ -32,7 +35,7 @@ pub use self::fingerprint::fingerprint;
 use self::link::Link;
 use self::read::{Reading, State};
 use self::write::Writing;
-use super::{Engine, EngineError, Obstacle, ReadTransaction, WriteTransaction};
+use super::{Engine, EngineError, Obstacle, ReadTransaction, Tryout, WriteTransaction};
 use crate::rows::TableShape;
 use crate::schema::{Schema, Settings};
 use crate::source::libpq::Connection;
@@ -126,6 +129,11 @@ impl Engine for Postgres {
 
     fn obstacles(&mut self, _: &Schema, _: &[TableShape]) -> Result<Vec<Obstacle>, EngineError> {
         Ok(Vec::new())
+    }
+
+    fn try_out(&mut self, _: &Schema) -> Result<Tryout, EngineError> {
+        let findings = self.begin_read()?.findings()?;
+        Ok(Tryout { findings, trials: trial::run(&self.state(None))? })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
-//!   own table would refuse, [`locks`] about others, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
@@ -19,8 +19,10 @@ mod read;
 mod relaxed;
 mod schema;
 pub mod script;
+pub mod settings;
 mod statement;
 pub mod text;
+mod trial;
 mod write;
 
 use std::io::Read;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Engine, EngineError, Obstacle, ReadTransaction, WriteTransaction};
+use super::{Engine, EngineError, Obstacle, ReadTransaction, Tryout, WriteTransaction};
 use crate::rows::TableShape;
 use crate::schema::{Schema, Settings};
 
@@ -204,6 +206,13 @@ impl Engine for Sqlite {
 
     fn obstacles(&mut self, target: &Schema, shapes: &[TableShape]) -> Result<Vec<Obstacle>, EngineError> {
         needs::obstacles(&self.site, target, shapes)
+    }
+
+    fn try_out(&mut self, schema: &Schema) -> Result<Tryout, EngineError> {
+        self.site.check_file()?;
+        self.statement("BEGIN", "beginning to read")?;
+        let findings = self.state()?.findings_of("integrity_check")?;
+        Ok(Tryout { findings, trials: trial::run(&self.connection, &self.site, schema)? })
     }
 }
 

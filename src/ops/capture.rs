@@ -11,7 +11,7 @@ use crate::rows::TableShape;
 use crate::schema::{Schema, SettingScope, Settings, TableKind};
 use crate::snapshot::build;
 use crate::snapshot::manifest::{FORMAT_VERSION, Origin, Snapshot, SnapshotKind, TableEntry, TableManifest, keeps_generated};
-use crate::store::{BatchMode, BatchStats, Store};
+use crate::store::{BatchMode, BatchStats, Store, StoreError};
 
 /// A state whose objects were all built: what a snapshot file would say of it.
 #[derive(Debug, Clone)]
@@ -177,7 +177,10 @@ pub fn take(session: &Session<'_>, label: Label) -> Result<Taken, OpError> {
         seen::remember(session, &Seen { snapshot: taken.id, ..seen });
         return Ok(taken);
     }
-    let reference = head.as_ref().map(|(_, snapshot)| load(session.store, snapshot)).transpose()?;
+    let reference = match &head {
+        Some((_, snapshot)) => Some(load(session.store, snapshot).or_else(|error| load_rest(session, error))?),
+        None => None,
+    };
     let fingerprint = (session.fingerprint)();
     let mut engine = (session.open)()?;
     let taken = take_from(session, &mut *engine.begin_read()?, label, reference.as_ref(), parent, Rules::Adapt)?;
@@ -302,14 +305,18 @@ pub fn read_snapshot(store: &Store, id: ObjectId) -> Result<Snapshot, OpError> {
     serde_json::from_slice(&json).map_err(format)
 }
 
-/// Reads all snapshots of all sources, oldest first.
+/// Reads all snapshots of all sources, oldest first. Those whose files are damaged are left out: what is damaged costs only itself, and `fsck` names it.
 ///
 /// # Errors
 /// As [`read_snapshot`].
 pub fn snapshots(store: &Store) -> Result<Vec<(ObjectId, Snapshot)>, OpError> {
     let mut found = Vec::new();
     for id in store.snapshot_ids()? {
-        found.push((id, read_snapshot(store, id)?));
+        match read_snapshot(store, id) {
+            Ok(snapshot) => found.push((id, snapshot)),
+            Err(OpError::Store(StoreError::DamagedSnapshot(_)) | OpError::Format { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     sort(&mut found);
     Ok(found)
@@ -332,6 +339,33 @@ pub(super) fn sort(found: &mut [(ObjectId, Snapshot)]) {
 /// As [`read_snapshot`].
 pub fn newest(session: &Session<'_>) -> Result<Option<(ObjectId, Snapshot)>, OpError> {
     Ok(snapshots(session.store)?.into_iter().rfind(|(_, snapshot)| snapshot.source == session.source))
+}
+
+/// Gathers what can still be read of the tables of the newest snapshots, each as the newest that has it does: enough to cut their rows as before, so
+/// that what is the same gets the ids that it had. Only for what is missing or damaged; any other error is given back.
+fn load_rest(session: &Session<'_>, error: OpError) -> Result<State, OpError> {
+    if !matches!(error, OpError::Store(StoreError::Missing(_) | StoreError::Damaged { .. }) | OpError::Format { .. }) {
+        return Err(error);
+    }
+    session.progress.warn(&format!("the newest snapshot is damaged ({error}); everything is read anew"));
+    let mut rest = State {
+        schema_id: ObjectId([0; 32]),
+        schema: Schema::default(),
+        settings: Settings::new(),
+        tables: Vec::new(),
+        format: FORMAT_VERSION,
+        mark: None,
+    };
+    for (_, snapshot) in snapshots(session.store)?.into_iter().rev().filter(|(_, snapshot)| snapshot.source == session.source) {
+        for entry in &snapshot.tables {
+            if rest.table(&entry.name).is_some() {
+                continue;
+            }
+            let manifest = session.store.get(&entry.manifest).ok().and_then(|json| serde_json::from_slice::<TableManifest>(&json).ok());
+            rest.tables.extend(manifest.filter(TableManifest::is_consistent).map(|manifest| (entry.manifest, manifest)));
+        }
+    }
+    Ok(rest)
 }
 
 /// Reads what a snapshot refers to: its schema and manifests, not its rows.

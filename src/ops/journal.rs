@@ -3,7 +3,7 @@
 //! An operation that changes a database writes a `begin` entry before it touches anything and an `end` entry afterwards, so that
 //! a crash between the two is seen by the next command. The store chains the entries by hash.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,49 @@ pub struct Entry {
     /// More, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// For a proof that a snapshot restores, which is `before`: what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drilled>,
+}
+
+/// A snapshot that was restored into a scratch database, held against what it should be, and written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drilled {
+    /// How long it took to restore it, in milliseconds.
+    pub restored_ms: u64,
+    /// How long all took.
+    pub ms: u64,
+    /// The rows that were restored.
+    pub rows: u64,
+    /// The tables that there are to write into.
+    pub tables: u64,
+    /// The tables that a row was written into.
+    pub written: u64,
+}
+
+/// When a snapshot was last proven restorable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// When.
+    pub time: String,
+    /// How.
+    #[serde(flatten)]
+    pub drill: Drilled,
+}
+
+/// Finds the last proof of each snapshot that has one.
+pub fn proofs(log: &[Indexed]) -> HashMap<ObjectId, Proof> {
+    log.iter().filter_map(|(_, _, entry)| proof(entry)).collect()
+}
+
+/// Finds the last proof of a source, with its snapshot.
+pub fn last_proof(log: &[Indexed], source: &SourceName) -> Option<(ObjectId, Proof)> {
+    log.iter().rev().filter(|(_, _, entry)| entry.source == *source).find_map(|(_, _, entry)| proof(entry))
+}
+
+fn proof(entry: &Entry) -> Option<(ObjectId, Proof)> {
+    let is_proof = entry.kind == OperationKind::Verify && entry.result == Some(OperationResult::Done);
+    if is_proof { Some((entry.before?, Proof { time: entry.time.clone(), drill: entry.drill? })) } else { None }
 }
 
 /// A snapshot that was forgotten.
@@ -200,6 +243,7 @@ impl Entry {
             guards: Vec::new(),
             forgotten: Vec::new(),
             note: None,
+            drill: None,
         }
     }
 }

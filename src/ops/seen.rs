@@ -34,11 +34,15 @@ pub fn remember(session: &Session<'_>, seen: &Seen) {
     session.store.write_cache(&name(session, "seen"), &json);
 }
 
-/// Recalls the state of a database that nobody wrote since; none where that cannot be told.
+/// Recalls the state of a database that nobody wrote since; none where that cannot be told, or the store is damaged.
 ///
 /// # Errors
-/// [`OpError::Store`] where the snapshot is there and damaged.
+/// None so far.
 pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
+    // What a damaged store lacks is only put back by reading.
+    if session.store.has_unreadable_packs() {
+        return Ok(None);
+    }
     let Some(json) = session.store.read_cache(&name(session, "seen")) else { return Ok(None) };
     let Ok(seen) = serde_json::from_slice::<Seen>(&json) else { return Ok(None) };
     if (session.fingerprint)().as_ref() != Some(&seen.fingerprint) {
@@ -49,7 +53,7 @@ pub fn recall(session: &Session<'_>) -> Result<Option<(Seen, State)>, OpError> {
     if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
         return Ok(None);
     }
-    let mut state = capture::load(session.store, &snapshot)?;
+    let Ok(mut state) = capture::load(session.store, &snapshot) else { return Ok(None) };
     // The same content has the same mark, whichever of the snapshots of it was read.
     if let Some(marked) = read_mark(session)
         && let Ok(other) = capture::read_snapshot(session.store, marked.snapshot)
@@ -80,13 +84,16 @@ pub(super) fn remember_mark(session: &Session<'_>, snapshot: ObjectId, mark: &st
 /// Returns the state of the newest snapshot that the engine has a mark of; none where there is none, or it cannot be read.
 ///
 /// # Errors
-/// [`OpError::Store`] where the snapshot is there and damaged.
+/// None so far.
 pub fn marked(session: &Session<'_>) -> Result<Option<State>, OpError> {
+    if session.store.has_unreadable_packs() {
+        return Ok(None);
+    }
     let Some(marked) = read_mark(session) else { return Ok(None) };
     let Ok(snapshot) = capture::read_snapshot(session.store, marked.snapshot) else { return Ok(None) };
     if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
         return Ok(None);
     }
-    let state = capture::load(session.store, &snapshot)?;
+    let Ok(state) = capture::load(session.store, &snapshot) else { return Ok(None) };
     Ok(Some(State { mark: Some(marked.mark), ..state }))
 }

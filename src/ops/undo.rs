@@ -95,6 +95,7 @@ mod tests {
             guards: Vec::new(),
             forgotten: Vec::new(),
             note: None,
+            drill: None,
         }
     }
 

@@ -164,7 +164,7 @@ pub fn put_json<T: serde::Serialize>(batch: &Batch<'_>, value: &T, base: Option<
 }
 
 /// Computes a column's digest over its groups, in table order.
-pub(super) fn digest<'a>(column: usize, default: &str, groups: impl Iterator<Item = &'a Group>) -> ObjectId {
+pub fn digest<'a>(column: usize, default: &str, groups: impl Iterator<Item = &'a Group>) -> ObjectId {
     let mut hasher = IdHasher::default();
     let mut has_empty = false;
     for group in groups {

@@ -80,10 +80,38 @@ impl Config {
     /// [`StoreError::Io`]; what was there is there then.
     pub fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let path = dir.join("config.json");
+        durable::write(&path, &self.encode()).map_err(|source| StoreError::io("writing", &path, source))
+    }
+
+    /// Returns the bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
         let json = serde_json::to_string(self).expect("a config has string keys and no failing serializer");
         let check = ObjectId::of(json.as_bytes());
-        let file = format!("{},\"check\":\"{check}\"}}\n", json.strip_suffix('}').unwrap_or(&json));
-        durable::write(&path, file.as_bytes()).map_err(|source| StoreError::io("writing", &path, source))
+        format!("{},\"check\":\"{check}\"}}\n", json.strip_suffix('}').unwrap_or(&json)).into_bytes()
+    }
+
+    /// Reads the bytes of the file; an error says what is wrong.
+    ///
+    /// # Errors
+    /// Where they are not what was written, or of a later format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let ConfigFile { config, check } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if ObjectId::of(&serde_json::to_vec(&config).expect("a config has string keys and no failing serializer")) != check {
+            return Err("its check does not fit".to_owned());
+        }
+        if config.format > FORMAT_VERSION || config.encryption.is_some() != (config.format == FORMAT_ENCRYPTED) {
+            return Err(format!("its format {} and its encryption do not fit together", config.format));
+        }
+        Ok(config)
+    }
+
+    /// Tells of which later format the bytes of a file say that they are, if they do.
+    pub fn later_format(bytes: &[u8]) -> Option<u32> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        serde_json::from_slice(bytes).ok().map(|Version { format }| format).filter(|format| *format > FORMAT_VERSION)
     }
 
     /// Reads it.
@@ -99,22 +127,9 @@ impl Config {
             }
             Err(source) => return Err(StoreError::io("reading", &path, source)),
         };
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let damaged = |what: String| StoreError::Config { path: path.clone(), what };
-        let Version { format: found } = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
-        if found > FORMAT_VERSION {
+        if let Some(found) = Self::later_format(&json) {
             return Err(StoreError::NewerFormat { dir: dir.to_owned(), found });
         }
-        let ConfigFile { config, check } = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
-        if ObjectId::of(&serde_json::to_vec(&config).expect("a config has string keys and no failing serializer")) != check {
-            return Err(damaged("its check does not fit".to_owned()));
-        }
-        if config.encryption.is_some() != (config.format == FORMAT_ENCRYPTED) {
-            return Err(damaged(format!("its format {} and its encryption do not fit together", config.format)));
-        }
-        Ok(config)
+        Self::decode(&json).map_err(|what| StoreError::Config { path, what })
     }
 }

@@ -175,6 +175,8 @@ pub(super) struct Index {
     packs: BTreeMap<PathBuf, u32>,
     /// Those of them whose index was not read yet.
     unread: Vec<PathBuf>,
+    /// Whether an index could not be read.
+    has_unreadable: bool,
     /// What opens them.
     vault: Option<Vault>,
 }
@@ -235,6 +237,11 @@ impl Index {
         read_pack(path, self.vault.as_ref()).map(|(entries, _)| entries)
     }
 
+    /// Tells whether the index of a pack could not be read.
+    pub(super) fn has_unreadable(&self) -> bool {
+        self.has_unreadable
+    }
+
     /// Tells whether every pack's index was read.
     pub(super) fn is_read(&self) -> bool {
         self.unread.is_empty()
@@ -262,6 +269,7 @@ impl Index {
                 found
             });
             for (path, entries) in some.iter().zip(found) {
+                self.has_unreadable |= entries.is_err();
                 let (entries, cipher) = entries.unwrap_or_default();
                 self.add(Holder::Pack(path.clone(), cipher), entries, true);
             }

@@ -70,13 +70,18 @@ impl Store {
     }
 
     /// Returns the part of a sealed file's name that its key made.
-    fn sealed_stem<'f>(&self, file: &'f str) -> Option<&'f str> {
+    pub(super) fn sealed_stem<'f>(&self, file: &'f str) -> Option<&'f str> {
         let is_name = |stem: &&str| stem.len() == 64 && stem.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         self.vault.as_ref().and_then(|_| file.strip_suffix(SEALED)).filter(is_name)
     }
 
+    /// Tells whether a file belongs to a folder by the form of its name; `is_plain` tells it of plain names without their ending.
+    pub(super) fn is_named(&self, folder: Folder, file: &str, is_plain: &dyn Fn(&str) -> bool) -> bool {
+        self.sealed_stem(file).is_some() || self.takes_plain() && file.strip_suffix(folder.suffix).is_some_and(is_plain)
+    }
+
     /// Opens the bytes of a sealed file; returns its name as well.
-    fn unseal(&self, folder: Folder, stem: &str, bytes: &[u8]) -> Result<(String, Vec<u8>), String> {
+    pub(super) fn unseal(&self, folder: Folder, stem: &str, bytes: &[u8]) -> Result<(String, Vec<u8>), String> {
         let changed = || "it was not sealed with this key for this place, or was changed since".to_owned();
         let vault = self.vault.as_ref().ok_or_else(changed)?;
         let (plain, cipher) = vault.open(Place::File(folder.name, stem), bytes).map_err(|error| error.to_string())?;

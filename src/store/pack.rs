@@ -207,26 +207,45 @@ pub fn decode_index(mut index: &[u8], count: u32, payload_end: u64, overhead: u6
     let mut entries = Vec::with_capacity((count as usize).min(index.len() / 35));
     let mut offset = MAGIC.len() as u64;
     for _ in 0..count {
-        let id = take_id(&mut index)?;
-        let (&tag, rest) = index.split_first().ok_or_else(ends_early)?;
-        index = rest;
-        let Some(codec) = Codec::of_tag(tag) else { return invalid(format!("object {id} has the unknown codec {tag}")) };
-        let base = if codec == Codec::ZstdPrefix { Some(take_id(&mut index)?) } else { None };
-        let stored = decode_varint(&mut index)?;
-        let raw = decode_varint(&mut index)?;
-        if raw > OBJECT_BYTES_MAX || (codec == Codec::Raw && raw.checked_add(overhead) != Some(stored)) {
-            return invalid(format!("object {id} has impossible lengths"));
-        }
-        entries.push(Entry { id, codec, base, offset, stored, raw });
+        let entry = decode_entry(&mut index, offset, overhead)?;
         offset = offset
-            .checked_add(stored)
+            .checked_add(entry.stored)
             .filter(|end| *end <= payload_end)
             .ok_or_else(|| PackError("an object ends past the payloads".into()))?;
+        entries.push(entry);
     }
     if !index.is_empty() || offset != payload_end {
         return invalid("the index does not fit the payloads");
     }
     Ok(entries)
+}
+
+/// Takes one entry off the front of an index; its payload stands at `offset`, `overhead` bytes longer than what it holds.
+fn decode_entry(index: &mut &[u8], offset: u64, overhead: u64) -> Result<Entry, PackError> {
+    let id = take_id(index)?;
+    let (&tag, rest) = index.split_first().ok_or_else(ends_early)?;
+    *index = rest;
+    let Some(codec) = Codec::of_tag(tag) else { return invalid(format!("object {id} has the unknown codec {tag}")) };
+    let base = if codec == Codec::ZstdPrefix { Some(take_id(index)?) } else { None };
+    let stored = decode_varint(index)?;
+    let raw = decode_varint(index)?;
+    if raw > OBJECT_BYTES_MAX || (codec == Codec::Raw && raw.checked_add(overhead) != Some(stored)) {
+        return invalid(format!("object {id} has impossible lengths"));
+    }
+    Ok(Entry { id, codec, base, offset, stored, raw })
+}
+
+/// Decodes an index that need not be whole, entry by entry until one makes no sense. Nothing of what it says is proven.
+pub fn decode_index_loosely(mut index: &[u8], payload_end: u64) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut offset = MAGIC.len() as u64;
+    while !index.is_empty() && offset < payload_end {
+        let Ok(entry) = decode_entry(&mut index, offset, 0) else { break };
+        let Some(end) = offset.checked_add(entry.stored).filter(|end| *end <= payload_end) else { break };
+        entries.push(entry);
+        offset = end;
+    }
+    entries
 }
 
 fn ends_early() -> PackError {
@@ -416,7 +435,7 @@ impl<W: Write> PackWriter<W> {
         (self.file, self.entries)
     }
 
-    fn close(mut self) -> io::Result<(W, ObjectId, Vec<Entry>)> {
+    pub(super) fn close(mut self) -> io::Result<(W, ObjectId, Vec<Entry>)> {
         let index_offset = self.offset;
         let index = encode_index(&self.entries);
         let (index, flags) = match &self.cipher {

@@ -34,10 +34,25 @@ impl Store {
         self.tag_files()?.into_iter().map(named).collect()
     }
 
+    /// Lists the tags that are whole by name, and the names of those that are not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn whole_tags(&self) -> Result<(BTreeMap<String, ObjectId>, Vec<String>), StoreError> {
+        let (mut whole, mut damaged) = (BTreeMap::new(), Vec::new());
+        for tag in self.tag_files()? {
+            match (tag.name, tag.id) {
+                (Some(name), Some(id)) => drop(whole.insert(name, id)),
+                (name, _) => damaged.push(name.unwrap_or(tag.file)),
+            }
+        }
+        Ok((whole, damaged))
+    }
+
     /// Lists the files of tags.
     pub(super) fn tag_files(&self) -> Result<Vec<TagFile>, StoreError> {
         let mut tags = Vec::new();
-        for found in self.list_named(TAGS)? {
+        for found in self.list_named(TAGS)?.into_iter().filter(|found| !found.path.is_dir()) {
             let file = self.relative(&found.path);
             let Some(name) = found.name else {
                 tags.push(TagFile { name: None, file, id: None });

@@ -1,5 +1,6 @@
 //! PostgreSQL through the built binary, and `pg_dump` and digests of all rows to say what is really there.
 
+mod drill;
 mod types;
 
 use std::io::{BufRead, BufReader, Write};

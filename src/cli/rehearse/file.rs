@@ -70,19 +70,7 @@ impl FileStage {
         // A table that is rebuilt stands there twice for a while.
         let need = need.saturating_mul(2);
         let stage = |folder: &Path, way: Way| -> Result<Self, String> {
-            remove_stale(folder);
-            if let Some(room) = dbelay::durable::free_bytes(folder)
-                && room < need
-            {
-                return Err(format!("about {} bytes are needed, and {} are free in `{}`", number(need), number(room), folder.display()));
-            }
-            let mut number = [0; 8];
-            (cx.environment.random)(&mut number);
-            let folder = folder.join(format!("{FOLDER}{:016x}", u64::from_ne_bytes(number)));
-            let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
-            let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
-            let scratch = database.at(place.join(file)).ok_or("it is no file")?;
-            let mut stage = Self { database: scratch, way, real: real.clone(), folder, in_use: Some(in_use) };
+            let mut stage = Self::begin(cx, database, real.clone(), file, folder, way, need)?;
             if stage.way != Way::InPlace {
                 // A command that gives up its rights comes to it as to the real one.
                 like(&stage.folder, parent).map_err(|error| error.to_string())?;
@@ -126,6 +114,52 @@ impl FileStage {
             }
         }
         Err(unled(why.first().map_or("there is no place for a layer over its folder", String::as_str)))
+    }
+
+    /// Makes room for a scratch database that no command comes to: beside the real one where that can be, else among temporary files. The real one
+    /// need not be there.
+    pub fn bare(cx: &Context, database: &Database, need: u64) -> Result<Self, CliError> {
+        let path = database.file().unwrap_or(Path::new(""));
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let file = real.file_name().unwrap_or("scratch.db".as_ref()).to_owned();
+        let temporary = Path::new(cx.environment.var("TMPDIR").unwrap_or("/tmp"));
+        let mut why = Vec::new();
+        for folder in [real.parent(), Some(temporary)].into_iter().flatten().filter(|folder| folder.is_dir()) {
+            let way = Way::Named { variable: None, has_placeholder: false, is_guarded: false };
+            match Self::begin(cx, database, real.clone(), &file, folder, way, need) {
+                Ok(stage) => return Ok(stage),
+                Err(reason) => why.push(reason),
+            }
+        }
+        let why = why.first().map_or("neither the database's folder nor one for temporary files is there", String::as_str);
+        Err(CliError::new(ErrorKind::Failed, format_args!("there is no place for the scratch database: {why}"))
+            .state(DatabaseState::Unchanged)
+            .hint("make room, or name a folder with room in `TMPDIR`"))
+    }
+
+    /// Makes a scratch folder, and names the database in it.
+    fn begin(
+        cx: &Context,
+        database: &Database,
+        real: PathBuf,
+        file: &std::ffi::OsStr,
+        folder: &Path,
+        way: Way,
+        need: u64,
+    ) -> Result<Self, String> {
+        remove_stale(folder);
+        if let Some(room) = dbelay::durable::free_bytes(folder)
+            && room < need
+        {
+            return Err(format!("about {} bytes are needed, and {} are free in `{}`", number(need), number(room), folder.display()));
+        }
+        let mut number = [0; 8];
+        (cx.environment.random)(&mut number);
+        let folder = folder.join(format!("{FOLDER}{:016x}", u64::from_ne_bytes(number)));
+        let in_use = make(&folder).map_err(|error| format!("`{}` cannot be made: {error}", folder.display()))?;
+        let place = if way == Way::InPlace { folder.join("upper") } else { folder.clone() };
+        let scratch = database.at(place.join(file)).ok_or("it is no file")?;
+        Ok(Self { database: scratch, way, real, folder, in_use: Some(in_use) })
     }
 
     /// Makes the folders of a layer. The folder that the command sees has the permissions of the layer's.

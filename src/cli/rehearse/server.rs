@@ -18,7 +18,7 @@ use super::{Words, common_variable, names_database, refuse_other, spec, unled, u
 use crate::cli::database::server::{Hold, Server};
 use crate::cli::database::{Database, default_connection, leads_to};
 use crate::cli::project::Project;
-use crate::cli::{CliError, Context, DatabaseState};
+use crate::cli::{CliError, Context, DatabaseState, ErrorKind};
 
 /// What scratch databases are called, before a number.
 const PREFIX: &str = "dbelay_rehearsal_";
@@ -57,9 +57,7 @@ impl ServerStage {
                 return Err(unled("neither its words nor a variable name the database"));
             }
         }
-        let mut number = [0; 8];
-        (cx.environment.random)(&mut number);
-        let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(number));
+        let name = name(cx);
         let no_place = || unled("the server has no databases beside this one");
         let scratch = database.beside(&name).ok_or_else(no_place)?;
         let (mut variables, mut ways) = (Vec::new(), Vec::new());
@@ -80,6 +78,24 @@ impl ServerStage {
             ways.push("by the variable `PGDATABASE`".to_owned());
             variables.extend(libpq_variables(connection, &name));
         }
+        Self::begin(real, name, scratch, variables, ways)
+    }
+
+    /// Takes a name for a scratch database that no command comes to.
+    pub fn bare(cx: &Context, database: &Database, real: &Server) -> Result<Self, CliError> {
+        let name = name(cx);
+        let no_place = || CliError::new(ErrorKind::Failed, "the server has no databases beside this one").state(DatabaseState::Unchanged);
+        let scratch = database.beside(&name).ok_or_else(no_place)?;
+        Self::begin(real, name, scratch, Vec::new(), Vec::new())
+    }
+
+    fn begin(
+        real: &Server,
+        name: String,
+        scratch: Database,
+        variables: Vec<(String, String)>,
+        ways: Vec<String>,
+    ) -> Result<Self, CliError> {
         let hold = real
             .hold(&name)
             .map_err(|error| CliError::from(error).context("there is no place for the scratch database").state(DatabaseState::Unchanged))?;
@@ -115,6 +131,13 @@ impl Drop for ServerStage {
     }
 }
 
+/// Finds a name for a scratch database.
+fn name(cx: &Context) -> String {
+    let mut number = [0; 8];
+    (cx.environment.random)(&mut number);
+    format!("{PREFIX}{:016x}", u64::from_ne_bytes(number))
+}
+
 /// Returns the variables by which libpq comes to another database on the same way.
 fn libpq_variables(connection: &Connection, database: &str) -> Vec<(String, String)> {
     let host = |name: &HostName| match name {
@@ -134,7 +157,7 @@ fn libpq_variables(connection: &Connection, database: &str) -> Vec<(String, Stri
 
 /// Drops the scratch databases that rehearsals which are no more left on the project's server. What cannot be dropped stays for the next time.
 pub fn tidy(project: &Project<'_>) {
-    let Some(server) = project.database().ok().and_then(Database::server) else { return };
+    let Some(server) = project.known_database().and_then(Database::server) else { return };
     let tidied = server.stale(PREFIX).and_then(|names| names.iter().try_for_each(|name| server.drop_database(name)));
     if let Err(error) = tidied {
         project.cx.output.verbose(1, format_args!("scratch databases of earlier rehearsals were not looked for: {error}"));

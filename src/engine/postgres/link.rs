@@ -65,6 +65,11 @@ pub fn is_about_a_value(error: &EngineError) -> bool {
     refusal(error).is_some_and(|refusal| refusal.code == Some(SqlState::INVALID_PARAMETER_VALUE))
 }
 
+/// Tells whether a statement failed because a key is there already.
+pub fn is_duplicate(error: &EngineError) -> bool {
+    refusal(error).is_some_and(|refusal| refusal.code == Some(SqlState::UNIQUE_VIOLATION))
+}
+
 fn refusal(error: &EngineError) -> Option<&Refusal> {
     if let EngineError::Statement { source, .. } = error { source.downcast_ref() } else { None }
 }

@@ -10,7 +10,7 @@ use super::text::{self, Encoding};
 use super::{Site, needs, query, quote, schema};
 use crate::engine::{Answer, EngineError, Finding, ReadTransaction};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
-use crate::schema::{ObjectKind, Schema, Setting, SettingScope, Settings};
+use crate::schema::{ObjectKind, Schema, Setting, Settings};
 
 /// How many findings of one check are read.
 const FINDINGS_MAX: usize = 100;
@@ -156,9 +156,9 @@ impl<'a> State<'a> {
 
     /// Checks the structure of the whole file; where something that the schema needs is not there, table by table, and tells which tables
     /// could not be checked.
-    fn quick_check(&self) -> Result<Vec<Finding>, EngineError> {
+    fn structure(&self, pragma: &str) -> Result<Vec<Finding>, EngineError> {
         let check = |argument: &str| -> Result<Vec<String>, rusqlite::Error> {
-            let mut statement = self.connection.prepare(&format!("PRAGMA main.quick_check({argument})"))?;
+            let mut statement = self.connection.prepare(&format!("PRAGMA main.{pragma}({argument})"))?;
             statement.query_map([], |row| row.get(0))?.collect()
         };
         let finding = |table: Option<&str>, message: String| Finding {
@@ -178,7 +178,7 @@ impl<'a> State<'a> {
                 }));
                 Ok(true)
             }
-            Err(error) => match self.explain(error, "quick_check") {
+            Err(error) => match self.explain(error, pragma) {
                 EngineError::Damaged(message) => {
                     findings.push(finding(table, message));
                     Ok(true)
@@ -228,6 +228,14 @@ impl<'a> State<'a> {
                 findings.push(Finding { check: "index".into(), table: Some(table), message, count: differing });
             }
         }
+        Ok(findings)
+    }
+
+    /// Runs all checks; `pragma` is the one of the structure.
+    pub(super) fn findings_of(&self, pragma: &str) -> Result<Vec<Finding>, EngineError> {
+        let mut findings = self.structure(pragma)?;
+        findings.extend(self.computed_indexes()?);
+        findings.extend(self.foreign_key_check()?);
         Ok(findings)
     }
 
@@ -298,13 +306,7 @@ impl ReadTransaction for State<'_> {
 
     fn settings(&mut self) -> Result<Settings, EngineError> {
         let mut settings = Settings::new();
-        for (name, scope) in [
-            ("user_version", SettingScope::Exact),
-            ("application_id", SettingScope::Exact),
-            ("encoding", SettingScope::Creation),
-            ("page_size", SettingScope::Creation),
-            ("auto_vacuum", SettingScope::Creation),
-        ] {
+        for (name, scope) in super::settings::NAMES {
             settings.insert(name.to_owned(), Setting { value: self.pragma(name)?, scope });
         }
         Ok(settings)
@@ -371,10 +373,7 @@ impl ReadTransaction for State<'_> {
     }
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
-        let mut findings = self.quick_check()?;
-        findings.extend(self.computed_indexes()?);
-        findings.extend(self.foreign_key_check()?);
-        Ok(findings)
+        self.findings_of("quick_check")
     }
 
     fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {
