@@ -341,13 +341,15 @@ impl RepairPlan {
         }
         batch.finish()?;
         for (pack, repair) in &mut all {
-            // An index that is not whole may give an object another id.
-            let count = pack.entries.as_ref().map_or(0, Vec::len) as u64;
-            if !pack.has_whole_index && repair.saved + repair.known >= count {
-                continue;
+            let mut lost: Vec<&Entry> = pack.entries.iter().flatten().collect();
+            let count = lost.len() as u64;
+            lost.retain(|entry| !seen.contains(&entry.id) && !self.store.contains(&entry.id));
+            if !pack.has_whole_index {
+                // An index that is not whole may give an object that was found another id; deltas are never found without it.
+                lost.sort_by_key(|entry| entry.base.is_none());
+                lost.truncate(usize::try_from(count.saturating_sub(repair.saved + repair.known)).unwrap_or(usize::MAX));
             }
-            let lost = pack.entries.iter().flatten().map(|entry| entry.id).filter(|id| !seen.contains(id) && !self.store.contains(id));
-            repair.lost = lost.collect();
+            repair.lost = lost.into_iter().map(|entry| entry.id).collect();
         }
         self.packs = all.into_iter().map(|(_, repair)| repair).collect();
         Ok(())

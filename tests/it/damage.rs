@@ -48,8 +48,9 @@ fn is_idle(name: &str) -> bool {
 fn look(dir: &Path) -> (BTreeSet<String>, BTreeSet<ObjectId>) {
     match Store::open(dir) {
         Err(error) => {
-            // A larger number of the format is told as such.
-            assert!(error.to_string().contains("config.json") || error.to_string().contains("format version"), "{error}");
+            // A larger number of the format is told as such, and a store without the file is none.
+            let words = error.to_string();
+            assert!(["config.json", "format version", "there is no store"].iter().any(|part| words.contains(part)), "{words}");
             (BTreeSet::from(["config.json".to_owned()]), BTreeSet::new())
         }
         Ok(store) => {
@@ -133,7 +134,7 @@ fn every_flipped_byte_is_found_and_named_and_the_other_snapshots_restore() {
             if name.starts_with("tags/") || name == "ops.jsonl" {
                 assert_eq!(whole, all, "byte {at} of {name}");
             }
-            if (found + harmless) % 97 == 0 {
+            if (found + harmless) % 199 == 0 {
                 assert_restore(&dir, &whole);
                 restored += whole.len();
             }
@@ -141,7 +142,7 @@ fn every_flipped_byte_is_found_and_named_and_the_other_snapshots_restore() {
         std::fs::write(&path, &bytes).unwrap();
     }
     println!("{} flips tried: {found} found in the right file, {harmless} harmless; {restored} snapshots restored in between", found + harmless);
-    assert!(found > 5_000 && restored > 50);
+    assert!(found > 5_000 && restored > 20);
     assert!(look(&dir).0.is_empty());
 }
 
@@ -188,6 +189,13 @@ fn flip(path: &Path, places: &[i64]) {
         bytes[at as usize] ^= 0x10;
     }
     std::fs::write(path, bytes).unwrap();
+}
+
+/// Damages the chunk with the row numbers of `keyless`, which stands in the pack of the first snapshot as it is.
+fn damage_a_chunk(pack: &Path) {
+    let bytes = std::fs::read(pack).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"[1,2,3]").expect("a short chunk is not compressed");
+    flip(pack, &[at as i64 + 3]);
 }
 
 fn packs(sandbox: &Sandbox) -> Vec<PathBuf> {
@@ -262,7 +270,7 @@ fn a_repair_saves_what_is_whole_and_a_snapshot_puts_the_rest_back() {
     let sandbox = small();
     let all = packs(&sandbox);
     // A payload of the largest, the index of the next.
-    flip(&all[0], &[9]);
+    damage_a_chunk(&all[0]);
     flip(&all[1], &[-80]);
     sandbox.dbelay(&["fsck", "--repair", "--dry-run"]).exits(1).prints(&["would take out packs/", "afterwards"]);
     assert_eq!(packs(&sandbox), all, "a dry run changes nothing");
@@ -276,7 +284,7 @@ fn a_repair_saves_what_is_whole_and_a_snapshot_puts_the_rest_back() {
     // What the live database still has comes back, also to the snapshots before.
     sandbox.dbelay(&["snapshot"]).exits(0);
     let after = sandbox.dbelay(&["fsck", "--read-data", "--json"]).json();
-    assert!(after["whole"].as_array().unwrap().len() >= 2, "{after}");
+    assert_eq!(after["whole"].as_array().unwrap().len(), 4, "{after}");
     sandbox.dbelay(&["fsck", "--repair"]).prints(&["nothing to repair"]);
 }
 
@@ -337,9 +345,9 @@ fn small_files_are_mended_or_taken_out() {
 fn a_repair_that_dies_at_any_step_ends_the_same_when_it_is_run_again() {
     let sandbox = small();
     let all = packs(&sandbox);
-    flip(&all[0], &[9]);
-    flip(&all[1], &[-80]);
     let two = sandbox.dbelay(&["show", "two", "--json"]).json()["id"].as_str().unwrap().to_owned();
+    damage_a_chunk(&all[0]);
+    flip(&all[1], &[-80]);
     flip(&sandbox.path(&format!(".dbelay/snapshots/{two}.json")), &[40]);
     flip(&sandbox.path(".dbelay/tags/three"), &[3]);
     flip(&sandbox.path(".dbelay/ops.jsonl"), &[-5]);
