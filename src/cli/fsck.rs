@@ -74,7 +74,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         cx.output.verbose(1, format_args!("`{stray}` is none of the store's files, and ignored"));
     }
     if let count @ 1.. = report.strays.len() as u64 {
-        cx.output.note(format_args!("{} in the store's folders {} ignored", counted(count, "other file"), if count == 1 { "is" } else { "are" }));
+        cx.output.note(format_args!(
+            "{} in the store's folders {} ignored",
+            counted(count, "other file"),
+            if count == 1 { "is" } else { "are" }
+        ));
     }
     if !report.damage.is_empty() {
         cx.output.note("`dbelay fsck --repair --dry-run` says what can be saved");

@@ -136,7 +136,8 @@ fn chosen(args: &Args, project: &Project<'_>) -> Result<Vec<ObjectId>, CliError>
     }
     let source = project.source()?;
     // One that cannot be read may be of this database.
-    let is_meant = |id: &ObjectId| dbelay::ops::capture::read_snapshot(&project.store, *id).map_or(true, |snapshot| snapshot.source == source);
+    let is_meant =
+        |id: &ObjectId| dbelay::ops::capture::read_snapshot(&project.store, *id).map_or(true, |snapshot| snapshot.source == source);
     Ok(ids.into_iter().filter(is_meant).collect())
 }
 

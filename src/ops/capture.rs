@@ -343,8 +343,14 @@ fn load_rest(session: &Session<'_>, error: OpError) -> Result<State, OpError> {
         return Err(error);
     }
     session.progress.warn(&format!("the newest snapshot is damaged ({error}); everything is read anew"));
-    let mut rest =
-        State { schema_id: ObjectId([0; 32]), schema: Schema::default(), settings: Settings::new(), tables: Vec::new(), format: FORMAT_VERSION, mark: None };
+    let mut rest = State {
+        schema_id: ObjectId([0; 32]),
+        schema: Schema::default(),
+        settings: Settings::new(),
+        tables: Vec::new(),
+        format: FORMAT_VERSION,
+        mark: None,
+    };
     for (_, snapshot) in snapshots(session.store)?.into_iter().rev().filter(|(_, snapshot)| snapshot.source == session.source) {
         for entry in &snapshot.tables {
             if rest.table(&entry.name).is_some() {

@@ -75,7 +75,11 @@ fn a_constraint_that_cannot_be_guessed_is_told_and_no_failure() {
     );
     sandbox.dbelay(&["snapshot"]).exits(0);
     let run = sandbox.dbelay(&["verify", "--drill"]).exits(0);
-    run.prints(&["a row written into 1 of 3 tables", "not written: `code`: CHECK constraint failed", "not written: `full`: CHECK constraint failed"]);
+    run.prints(&[
+        "a row written into 1 of 3 tables",
+        "not written: `code`: CHECK constraint failed",
+        "not written: `full`: CHECK constraint failed",
+    ]);
 }
 
 #[test]
@@ -96,7 +100,8 @@ fn a_snapshot_that_lost_something_is_not_proven() {
     sandbox.dbelay(&["snapshot"]).exits(0);
     // The chunk of the column is damaged, and nothing else.
     let show = sandbox.dbelay(&["show", "HEAD", "--json"]).json();
-    let pack = walkdir::WalkDir::new(sandbox.path(".dbelay/packs")).into_iter().map(Result::unwrap).find(|e| e.file_type().is_file()).unwrap();
+    let pack =
+        walkdir::WalkDir::new(sandbox.path(".dbelay/packs")).into_iter().map(Result::unwrap).find(|e| e.file_type().is_file()).unwrap();
     let mut bytes = std::fs::read(pack.path()).unwrap();
     let at = bytes.windows(5).position(|window| window == b"[\"a\"]").unwrap();
     bytes[at + 2] = b'b';
@@ -106,7 +111,10 @@ fn a_snapshot_that_lost_something_is_not_proven() {
     run.prints(&["not proven: snapshot"]);
     sandbox.dbelay(&["status"]).prints(&["last proven restorable: never"]);
     let log = sandbox.dbelay(&["op", "log", "--json"]).json();
-    assert_eq!((&log["operations"][0]["entry"]["result"], &log["operations"][0]["entry"]["before"]), (&serde_json::json!("failed"), &show["id"]));
+    assert_eq!(
+        (&log["operations"][0]["entry"]["result"], &log["operations"][0]["entry"]["before"]),
+        (&serde_json::json!("failed"), &show["id"])
+    );
     assert_eq!(scratch_folders(&sandbox), 0);
 }
 

@@ -40,3 +40,4 @@ mod tidy;
 mod tools;
 mod undo;
 mod verdict;
+mod verifying;

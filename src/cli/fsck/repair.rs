@@ -67,7 +67,9 @@ pub fn run(cx: &Context) -> Result<Exit, CliError> {
         cx.output.note(format_args!("what was taken out stands in `{}`", repaired.dir().join("damaged").display()));
     }
     if !report.broken.is_empty() {
-        cx.output.note("`dbelay snapshot` of the live database puts back what it still has of it; `dbelay fsck --read-data` says what then is left");
+        cx.output.note(
+            "`dbelay snapshot` of the live database puts back what it still has of it; `dbelay fsck --read-data` says what then is left",
+        );
     }
     Ok(exit)
 }
@@ -82,7 +84,8 @@ fn write_plan(out: &mut Out, plan: &repair::Plan, would: &str) -> Result<(), Cli
     }
     for pack in &files.packs {
         writeln!(out, "{would}take out {}: {}", pack.path, pack.what)?;
-        let lost = if pack.lost.is_empty() { String::new() } else { format!("; {} cannot be read", counted(pack.lost.len() as u64, "object")) };
+        let lost =
+            if pack.lost.is_empty() { String::new() } else { format!("; {} cannot be read", counted(pack.lost.len() as u64, "object")) };
         let known = if pack.known == 0 { String::new() } else { format!(", {} of which others have a copy", pack.known) };
         writeln!(out, "    {DIM}{} saved{known}{lost}{DIM:#}", counted(pack.saved, "object"))?;
     }

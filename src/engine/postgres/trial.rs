@@ -218,9 +218,9 @@ fn kind(column: &Attribute) -> Kind {
 fn another(table: &str, column: &Attribute) -> String {
     let (name, cast) = (quoted(&column.name), &column.sql_type);
     match kind(column) {
-        Kind::Text => format!(
-            "pg_catalog.left(pg_catalog.md5(pg_catalog.random()::text), GREATEST(pg_catalog.length(x.{name}::text), 8))::{cast}"
-        ),
+        Kind::Text => {
+            format!("pg_catalog.left(pg_catalog.md5(pg_catalog.random()::text), GREATEST(pg_catalog.length(x.{name}::text), 8))::{cast}")
+        }
         Kind::Time => format!("((SELECT pg_catalog.max({name}) FROM {table}) + interval '1 day')::{cast}"),
         Kind::Number => format!("((SELECT pg_catalog.max({name}) FROM {table}) + 1)::{cast}"),
         Kind::Uuid | Kind::Bytes => first(table, column),

@@ -51,7 +51,14 @@ mod tests {
         for (name, value) in [("user_version", "-7"), ("encoding", "UTF-16be"), ("page_size", "65536"), ("auto_vacuum", "2")] {
             check(name, value, 0);
         }
-        for (name, value) in [("user_version", "3000000000"), ("encoding", "latin1"), ("page_size", "1000"), ("page_size", "256"), ("auto_vacuum", "3"), ("journal", "x")] {
+        for (name, value) in [
+            ("user_version", "3000000000"),
+            ("encoding", "latin1"),
+            ("page_size", "1000"),
+            ("page_size", "256"),
+            ("auto_vacuum", "3"),
+            ("journal", "x"),
+        ] {
             check(name, value, 1);
         }
     }

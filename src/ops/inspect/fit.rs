@@ -77,7 +77,8 @@ pub(super) fn schema(snapshot: &Snapshot, schema: &Schema, losses: &mut Vec<Loss
     }
     for index in &schema.indexes {
         if schema.table(&index.table).is_none() {
-            losses.push(Loss::of_all(None, format!("index `{}` is on table `{}`, which the schema does not have", index.name, index.table)));
+            losses
+                .push(Loss::of_all(None, format!("index `{}` is on table `{}`, which the schema does not have", index.name, index.table)));
         }
     }
 }

@@ -58,7 +58,9 @@ impl Inspection<'_> {
         let mut found = TableFound::default();
         match self.decode::<TableManifest>(id) {
             Err(bad) => found.lose(None, None, &bad),
-            Ok(manifest) if !manifest.is_consistent() => found.wrong(None, format!("manifest {id}: its columns and keys do not fit together")),
+            Ok(manifest) if !manifest.is_consistent() => {
+                found.wrong(None, format!("manifest {id}: its columns and keys do not fit together"))
+            }
             Ok(manifest) => {
                 self.look_at(id, &manifest, &mut found);
                 found.manifest = Some(manifest);
