@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError};
 use crate::value::{LARGE_BYTES, Value, split_array};
 
 /// How many slots of nodes are kept decoded.
-const SLOTS_MAX: usize = 4_000_000;
+const SLOTS_MAX: usize = 1_000_000;
 
 /// The longest first cell of a chunk that is kept.
 const CELL_BYTES_MAX: usize = 256;

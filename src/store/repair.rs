@@ -11,6 +11,7 @@ pub mod config;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -264,6 +265,10 @@ impl Store {
             let index = read_pack(&path, self.vault.as_ref()).map(|(entries, _)| entries);
             match (hash, index) {
                 (Ok(hash), Ok(entries)) if hash.to_string() == expected => whole.push((path, entries)),
+                // It is as it was written, by a version that knows more.
+                (Ok(hash), Err(_)) if hash.to_string() == expected => {}
+                // Whoever may not read it knows nothing of it.
+                (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => return Err(StoreError::io("reading", &path, error)),
                 (Err(error), index) => damaged.push(of(path, index.ok(), format!("it cannot be read: {error}"))),
                 (Ok(_), Ok(entries)) => damaged.push(of(path, Some(entries), "its bytes do not have its id".to_owned())),
                 (Ok(_), Err(what)) => damaged.push(of(path, None, what)),
@@ -378,13 +383,15 @@ impl RepairPlan {
         }
         batch.finish()?;
         for (pack, repair) in &mut all {
-            // An index that is not whole may give an object another id.
-            let count = pack.entries.as_ref().map_or(0, Vec::len) as u64;
-            if !pack.has_whole_index && repair.saved + repair.known >= count {
-                continue;
+            let mut lost: Vec<&Entry> = pack.entries.iter().flatten().collect();
+            let count = lost.len() as u64;
+            lost.retain(|entry| !seen.contains(&entry.id) && !self.store.contains(&entry.id));
+            if !pack.has_whole_index {
+                // An index that is not whole may give an object that was found another id; deltas are never found without it.
+                lost.sort_by_key(|entry| entry.base.is_none());
+                lost.truncate(usize::try_from(count.saturating_sub(repair.saved + repair.known)).unwrap_or(usize::MAX));
             }
-            let lost = pack.entries.iter().flatten().map(|entry| entry.id).filter(|id| !seen.contains(id) && !self.store.contains(id));
-            repair.lost = lost.collect();
+            repair.lost = lost.into_iter().map(|entry| entry.id).collect();
         }
         self.packs = all.into_iter().map(|(_, repair)| repair).collect();
         Ok(())
@@ -395,12 +402,13 @@ impl RepairPlan {
         let mut gone = HashSet::new();
         let mut snapshots = Vec::new();
         for (path, id) in store.snapshot_files()? {
-            let error = match id {
+            let what = match id {
                 None if store.vault.is_none() => continue,
-                None => StoreError::DamagedSnapshot(path.clone()),
+                None => "it was not sealed with this key, or was changed since",
                 Some(id) => match store.snapshot(&id) {
                     Ok(_) => continue,
-                    Err(error) => error,
+                    Err(StoreError::DamagedSnapshot(_)) => "its bytes do not have its id",
+                    Err(error) => return Err(error),
                 },
             };
             match fs::read(&path).ok().and_then(|bytes| turn_back(bytes, &|bytes| store.is_snapshot(&path, bytes))) {
@@ -410,7 +418,7 @@ impl RepairPlan {
                 }
                 None => {
                     gone.extend(id);
-                    snapshots.push(Aside { path: store.relative(&path), what: error.to_string() });
+                    snapshots.push(Aside { path: store.relative(&path), what: what.to_owned() });
                 }
             }
         }

@@ -49,3 +49,4 @@ mod tidy;
 mod tools;
 mod undo;
 mod verdict;
+mod verifying;
