@@ -12,7 +12,6 @@ mod crash;
 mod databases;
 mod demo;
 mod diff;
-mod disk_full;
 #[cfg(target_os = "linux")]
 mod faults;
 mod golden;
