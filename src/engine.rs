@@ -82,8 +82,8 @@ pub enum EngineError {
     /// Rows cannot be written, because something that their table needs is not there.
     #[error("{0}")]
     Lacks(Obstacle),
-    /// The connection was lost while changes were made durable, and whether they are cannot be found out.
-    #[error("the connection was lost while the changes were committed, and whether they were is not known")]
+    /// The connection was lost, or the disk failed, while changes were made durable, and whether they are cannot be found out.
+    #[error("the connection was lost or the disk failed while the changes were committed, and whether they were is not known")]
     Uncertain,
     /// What was to be written could not be had.
     #[error("reading what is to be written failed")]

@@ -56,8 +56,9 @@
 //!
 //! ## Operation log
 //! Lines `{"id":"<hex>","prev":"<hex>","n":<number>,"op":<entry>}`. `id` is the SHA-256 of the line's JSON without the `id` field (so from
-//! `{"prev"` on), `prev` the `id` of the line before (64 zeros in the first), `n` counts from 0. A last line without its newline was never
-//! reported as written and is cut off before the next is appended.
+//! `{"prev"` on), `prev` the `id` of the line before (64 zeros in the first), `n` counts from 0. A last line without its newline, or
+//! one in which a whole sector (512 bytes of the file, or the part of the line in one) is zeros, was never reported as written and is cut off before
+//! the next is appended: a power cut came while it was written, in whatever order the disk likes.
 //!
 //! ## Order of writes
 //! Before an object goes into a pack, its stored form is decoded and compared with what it was made from. A pack is synced and renamed, its

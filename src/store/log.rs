@@ -15,6 +15,9 @@ use super::crypt::{Cipher, Place, Vault};
 use crate::durable;
 use crate::id::ObjectId;
 
+/// What a disk writes at once.
+const SECTOR_BYTES: u64 = 512;
+
 /// The hash before the first entry.
 const NOTHING: ObjectId = ObjectId([0; 32]);
 
@@ -80,7 +83,14 @@ pub(super) fn parse(bytes: &[u8], vault: Option<&Vault>) -> Reading {
         if reading.damage.is_some() {
             continue;
         }
-        let checked = open(line, at as u64, vault).and_then(|line| decode(&line)).and_then(|(id, link)| {
+        let whole = open(line, at as u64, vault).and_then(|line| decode(&line));
+        let is_last = reading.whole_bytes == bytes.len() as u64;
+        if is_last && whole.is_err() && has_hole(line, reading.whole_bytes - line.len() as u64 - 1) {
+            // A power cut came before all of its sectors were there.
+            reading.whole_bytes -= line.len() as u64 + 1;
+            break;
+        }
+        let checked = whole.and_then(|(id, link)| {
             if link.prev != prev {
                 return Err("it does not follow the line before".to_owned());
             }
@@ -127,6 +137,15 @@ pub(super) fn seal_anew(bytes: &[u8], vault: &Vault) -> Result<Vec<u8>, String> 
         sealed.extend(seal(line.into_owned(), n, Some(&vault.current)));
     }
     Ok(sealed)
+}
+
+/// Tells whether a line that begins at this offset lacks a whole sector: there are zeros then, which no line has, and which no changed byte
+/// makes of one.
+fn has_hole(line: &[u8], offset: u64) -> bool {
+    let first = usize::try_from(SECTOR_BYTES - offset % SECTOR_BYTES).unwrap_or(usize::MAX).min(line.len());
+    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(usize::MAX);
+    let (head, rest) = line.split_at(first);
+    [head].into_iter().chain(rest.chunks(sector)).any(|piece| !piece.is_empty() && piece.iter().all(|byte| *byte == 0))
 }
 
 /// Takes a line apart: `{"id":"…",` and then the link's JSON without its opening brace.
@@ -218,6 +237,27 @@ mod tests {
         assert_eq!(parse(&without_second, None).damage.map(|(line, _)| line), Some(2));
         let exchanged = [lines[1], lines[0]].concat();
         assert!(parse(&exchanged, None).damage.is_some());
+    }
+
+    #[test]
+    fn a_last_line_of_which_a_sector_was_never_written_is_cut_off() {
+        let (id, first) = encode(&Link { prev: NOTHING, n: 0, op: json!({ "what": "x".repeat(300) }) });
+        let (_, second) = encode(&Link { prev: id, n: 1, op: json!({ "what": "y".repeat(1500) }) });
+        let sector = usize::try_from(SECTOR_BYTES).expect("small");
+        let whole = [first.clone(), second].concat();
+        for lost in first.len() / sector..whole.len() / sector {
+            let mut torn = whole.clone();
+            torn[(lost * sector).max(first.len())..(lost + 1) * sector].fill(0);
+            let reading = parse(&torn);
+            assert_eq!((reading.damage, reading.entries.len(), reading.whole_bytes), (None, 1, first.len() as u64), "sector {lost}");
+            // Within a sector nothing is lost by itself.
+            torn = whole.clone();
+            torn[lost * sector + 10..lost * sector + 500].fill(0);
+            assert!(parse(&torn).damage.is_some(), "within sector {lost}");
+        }
+        let mut early = [whole, b"{}\n".to_vec()].concat();
+        early[sector * 2..sector * 3].fill(0);
+        assert!(parse(&early).damage.is_some(), "what is not the last line was whole once");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Dying at the n-th durable step, for every n: the store stays sound, the database is before or after, and the next command says what to
-//! do.
+//! A migration that dies at its n-th durable step, for every n: the store stays sound, the database is before or after, the next command says
+//! what to do, and each of the ways that it names leads out. Other operations, and deaths elsewhere, are in [`crate::faults`].
 
 use crate::oracle;
 use crate::sandbox::{Sandbox, copy_folder, finish};
@@ -44,35 +44,6 @@ fn check(prepare: &dyn Fn(&Sandbox), arguments: &[&str], live_code: i32, after_d
         sandbox.dbelay(&["status"]).exits(0).prints(&["the database is equal to it"]);
     }
     panic!("more than {STEPS_MAX} steps");
-}
-
-#[test]
-fn a_first_snapshot_that_dies_leaves_the_database_alone() {
-    let expected = Sandbox::with(BASE);
-    check(&|_| {}, &["snapshot"], 0, &|sandbox| oracle::assert_same(&expected.db(), &sandbox.db()));
-}
-
-#[test]
-fn a_rollback_that_dies_is_before_or_after() {
-    let good = Sandbox::with(BASE);
-    let damage = "UPDATE t SET x = 'damaged'; DELETE FROM t WHERE id = 3; DROP TABLE keyless";
-    let damaged = Sandbox::with(BASE);
-    damaged.sql(damage);
-    let (good_dump, damaged_dump) = (oracle::dump(&good.db()), oracle::dump(&damaged.db()));
-    check(
-        &|sandbox| {
-            sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
-            sandbox.sql(damage);
-        },
-        &["rollback", "good"],
-        0,
-        &|sandbox| {
-            let now = oracle::dump(&sandbox.db());
-            assert!(now == good_dump || now == damaged_dump, "{now}");
-            sandbox.dbelay(&["rollback", "good"]).exits(0);
-            assert_eq!(oracle::dump(&sandbox.db()), good_dump);
-        },
-    );
 }
 
 /// Asserts that a database is what it was before the migration, or what the command made of it.
@@ -131,32 +102,4 @@ fn a_migration_that_dies_can_be_accepted_and_undone() {
         sandbox.dbelay(&["undo"]).exits(0);
         is_after(sandbox, false);
     });
-}
-
-#[test]
-fn an_undo_that_dies_is_before_or_after() {
-    let before = Sandbox::with(BASE);
-    let sql = "UPDATE t SET x = 'new ' || id; CREATE TABLE extra(x)";
-    let after = Sandbox::with(BASE);
-    after.sql(sql);
-    let (before_dump, after_dump) = (oracle::dump(&before.db()), oracle::dump(&after.db()));
-    check(
-        &|sandbox| {
-            sandbox.migrate(&[], sql).exits(0);
-        },
-        &["undo"],
-        0,
-        &|sandbox| {
-            let now = oracle::dump(&sandbox.db());
-            assert!(now == before_dump || now == after_dump, "{now}");
-            if now == after_dump {
-                sandbox.dbelay(&["undo"]).exits(0);
-            } else {
-                sandbox.dbelay(&["redo"]).exits(0);
-                assert_eq!(oracle::dump(&sandbox.db()), after_dump);
-                sandbox.dbelay(&["undo"]).exits(0);
-            }
-            assert_eq!(oracle::dump(&sandbox.db()), before_dump);
-        },
-    );
 }

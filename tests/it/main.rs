@@ -13,7 +13,6 @@ mod damage;
 mod databases;
 mod demo;
 mod diff;
-mod disk_full;
 mod drill;
 mod encryption;
 #[cfg(target_os = "linux")]

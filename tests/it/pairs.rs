@@ -86,8 +86,10 @@ const LINES: &[Line] = &[
     reads(&["restore", "good", "--to", "copy.db"], &[(0, ""), (2, "exists and is not empty")]),
     reads(&["forget", "--keep-last", "100"], &[(0, "")]),
     reads(&["gc"], &[(0, "")]),
-    reads(&["verify"], &[(0, "")]),
-    reads(&["export", "good", "--format", "sql", "--to", "good.sql.out"], &[(0, ""), (2, "exists")]),
+    reads(&["verify", "--drill"], &[(0, "")]),
+    reads(&["gc", "--grace", "0"], &[(0, "")]),
+    reads(&["pin", "good"], &[(0, "")]),
+    reads(&["export", "good", "--output", "good.json"], &[(0, ""), (2, "already")]),
     reads(&["query", "good", "SELECT count(*) FROM t"], &[(0, "")]),
 ];
 

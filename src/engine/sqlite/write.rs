@@ -453,7 +453,11 @@ impl ReadTransaction for Patch<'_> {
 impl WriteTransaction for Patch<'_> {
     fn commit(self: Box<Self>) -> Result<(), EngineError> {
         self.state.site.check_file()?;
-        // If this fails (a reader that does not end), dropping the state rolls back.
-        self.execute("COMMIT", "committing")
+        // If this fails (a reader that does not end), dropping the state rolls back. But where only the deletion of the journal could not be
+        // synced, the journal is gone, and nothing can be rolled back any more.
+        self.state.connection.execute_batch("COMMIT").map_err(|error| match error.sqlite_error() {
+            Some(code) if code.extended_code == rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC => EngineError::Uncertain,
+            _ => self.state.explain(error, "committing"),
+        })
     }
 }

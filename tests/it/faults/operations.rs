@@ -34,9 +34,9 @@ pub struct Operation {
     pub command: Option<&'static str>,
     /// How it may exit where something failed below it.
     pub failures: &'static [i32],
-    /// Tags of snapshots that the database may be equal to where it failed.
+    /// Tags of the setup whose snapshots the database may be equal to where it failed.
     pub returns_to: &'static [&'static str],
-    /// Tags of snapshots that it may take away.
+    /// Tags of the setup whose snapshots it may take away, and the tags with them.
     pub forgets: &'static [&'static str],
     /// Variables that every command of its project is given: a passphrase, say.
     pub env: &'static [(&'static str, &'static str)],
@@ -67,6 +67,9 @@ const GOOD: &str = "BEGIN; UPDATE t SET x='new '||id WHERE id%5=0; CREATE TABLE 
 const LOSING: &str = "BEGIN; UPDATE t SET x='half' WHERE id%7=0; DELETE FROM keyless; COMMIT";
 
 const TAKE_GOOD: Step = Step::Run(&["snapshot", "--tag", "good"], 0);
+const TAKE_NEXT: Step = Step::Run(&["snapshot", "--tag", "next"], 0);
+/// What happens after the snapshot `next`.
+const MORE: &str = "UPDATE t SET x='more '||id WHERE id%11=0";
 const MIGRATE: &[&str] = &["migrate", "--", "{dbelay}", "--db", "app.db", "demo-apply", "up.sql"];
 /// A migration whose command does its work and then kills the dbelay above it.
 const INTERRUPTED: &[&str] = &["migrate", "--", "sh", "-c", "{dbelay} --db app.db demo-apply up.sql; kill -9 $PPID"];
@@ -237,14 +240,71 @@ pub const OPERATIONS: &[Operation] = &[
         is_whole: is_copy_or_nothing,
         ..NOTHING
     },
+    Operation {
+        name: "forget",
+        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT, Step::Sql(MORE), Step::Run(&["snapshot"], 0)],
+        line: &["forget", "next"],
+        // It is gone, and so no snapshot that could be forgotten.
+        again: &[0, 2],
+        forgets: &["next"],
+        proof: |sandbox| tag(sandbox, "next").is_none(),
+        ..NOTHING
+    },
+    Operation {
+        name: "forget --prune",
+        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT, Step::Sql(MORE), Step::Run(&["snapshot"], 0)],
+        line: &["forget", "next", "--prune"],
+        again: &[0, 2],
+        forgets: &["next"],
+        proof: |sandbox| tag(sandbox, "next").is_none(),
+        ..NOTHING
+    },
+    Operation {
+        name: "gc, condemning",
+        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT, Step::Sql(MORE), Step::Run(&["snapshot"], 0), Step::Run(&["forget", "next"], 0)],
+        line: &["gc"],
+        ..NOTHING
+    },
+    Operation {
+        name: "gc, deleting",
+        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT, Step::Sql(MORE), Step::Run(&["snapshot"], 0), Step::Run(&["forget", "next"], 0)],
+        line: &["gc", "--grace", "0"],
+        ..NOTHING
+    },
+    Operation { name: "verify --drill", setup: &[TAKE_GOOD, Step::Sql(DAMAGE)], line: &["verify", "--drill"], ..NOTHING },
+    Operation { name: "fsck --repair", setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT], line: &["fsck", "--repair"], ..NOTHING },
+    Operation {
+        name: "export",
+        setup: &[TAKE_GOOD],
+        line: &["export", "good", "--output", "good.json"],
+        again: &[0, 2],
+        proof: |sandbox| sandbox.path("good.json").exists(),
+        // What is there is there as a whole: an export can be read back.
+        is_whole: |sandbox| !sandbox.path("good.json").exists() || sandbox.path("good.json").metadata().unwrap().len() > 1000,
+        ..NOTHING
+    },
+    Operation {
+        name: "import",
+        setup: &[TAKE_GOOD, Step::Run(&["restore", "good", "--to", "other.db"], 0)],
+        line: &["import", "other.db", "--tag", "other"],
+        again: &[0, 2],
+        proof: |sandbox| tag(sandbox, "other").is_some(),
+        ..NOTHING
+    },
+    Operation { name: "pin", setup: &[TAKE_GOOD], line: &["pin", "good"], ..NOTHING },
 ];
 
-/// Tells whether this build has an operation's command; says so where not.
+/// Tells whether this build has what an operation and its setup need; says so where not.
 pub fn is_there(operation: &Operation) -> bool {
-    let word = operation.line[0];
-    let help = Sandbox::new().run(&[word, "--help"]);
-    if help.code != 0 {
-        println!("skipped: {}, since there is no `dbelay {word}`", operation.name);
-    }
-    help.code == 0
+    let setup = operation.setup.iter().filter_map(|step| if let Step::Run(words, _) = step { Some(*words) } else { None });
+    setup.chain([operation.line]).all(|words| {
+        let help = Sandbox::new().run(&[words[0], "--help"]);
+        // Options of its own, too: a command may be there before they are.
+        let option =
+            words[1..].iter().take_while(|word| **word != "--").find(|word| word.starts_with("--") && !help.stdout.contains(**word));
+        if help.code != 0 || option.is_some() {
+            println!("skipped: {}, since there is no `dbelay {} {}`", operation.name, words[0], option.unwrap_or(&""));
+        }
+        help.code == 0 && option.is_none()
+    })
 }
