@@ -37,6 +37,7 @@ pub mod man;
 pub mod migrate;
 pub mod op;
 pub mod page;
+pub mod query;
 pub mod redo;
 pub mod rehearse;
 pub mod restore;
@@ -152,6 +153,7 @@ pub enum Command {
     OpLog(op::LogArgs),
     Tag(tag::Args),
     Cat(cat::Args),
+    Query(query::Args),
     Fsck(fsck::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -251,6 +253,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::OpLog(args) => op::log(args, cx),
         Command::Tag(args) => tag::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
+        Command::Query(args) => query::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),

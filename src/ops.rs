@@ -10,6 +10,7 @@ pub mod guard;
 pub mod journal;
 pub mod migrate;
 pub mod plan;
+pub mod query;
 pub mod rehearse;
 pub mod rollback;
 pub mod seen;

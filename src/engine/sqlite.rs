@@ -2,7 +2,7 @@
 //!
 //! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
-//!   own table would refuse, [`locks`] about others, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   own table would refuse, [`locks`] about others, [`scratch`] about databases of nobody, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
@@ -18,6 +18,7 @@ mod query;
 mod read;
 mod relaxed;
 mod schema;
+pub mod scratch;
 pub mod script;
 mod statement;
 pub mod text;
@@ -321,6 +322,10 @@ impl Site {
     /// Checks that the name still means the file that was opened: a file that was removed or replaced since is nobody's database, though
     /// SQLite would go on with it.
     fn check_file(&self) -> Result<(), EngineError> {
+        // A scratch database has no name.
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
+        }
         check_file(&self.path)?;
         if file_id(&self.path) != self.file {
             let words = "another file has taken its place since it was opened; try again";

@@ -27,6 +27,7 @@ mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
 mod postgres;
 mod property;
+mod query;
 mod reading;
 mod rehearse;
 mod restoring;
