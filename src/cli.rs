@@ -28,6 +28,7 @@ pub mod completions;
 pub mod demo;
 pub mod demo_apply;
 pub mod diff;
+pub mod export;
 pub mod fsck;
 pub mod hook;
 pub mod init;
@@ -154,6 +155,7 @@ pub enum Command {
     Tag(tag::Args),
     Cat(cat::Args),
     Query(query::Args),
+    Export(export::Args),
     Fsck(fsck::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -254,6 +256,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Tag(args) => tag::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
         Command::Query(args) => query::run(args, cx),
+        Command::Export(args) => export::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),

@@ -5,10 +5,12 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod export;
 pub mod fsck;
 pub mod guard;
 pub mod journal;
 pub mod migrate;
+pub mod part;
 pub mod plan;
 pub mod query;
 pub mod rehearse;

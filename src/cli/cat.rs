@@ -91,7 +91,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         })?),
     };
     let shape = manifest.shape();
-    let out = if format == Format::Json { cx.output.document() } else { cx.output.paged() };
+    let out = if format == Format::Json { cx.output.document() } else { cx.output.rows() };
     let mut writer = Writer { format, sql, schema: &state.schema, shape: &shape, out, rows: 0 };
     writer.begin()?;
     match chosen {

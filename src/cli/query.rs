@@ -258,7 +258,11 @@ impl Answer<'_> {
         if self.out.is_some() {
             return Ok(());
         }
-        let mut out = if self.format == Format::Json { self.cx.output.document() } else { self.cx.output.paged() };
+        let mut out = match self.format {
+            Format::Json => self.cx.output.document(),
+            Format::Table => self.cx.output.paged(),
+            Format::Csv | Format::Jsonl => self.cx.output.rows(),
+        };
         match self.format {
             Format::Json => {
                 let id = self.id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));

@@ -13,6 +13,7 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+mod export;
 mod golden;
 mod guards;
 mod hooks;
