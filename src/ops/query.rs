@@ -62,6 +62,8 @@ pub fn ask_server(
     let wanted = mentioned(&state.schema, sql);
     let mut part = state.clone();
     part.tables.retain(|(_, manifest)| wanted.contains(&manifest.name));
+    // The rows that they refer to need not be there.
+    part.schema.objects.retain(|object| object.kind != ObjectKind::ForeignKey);
     write_schema(engine, &part, store, progress)?;
     let filled = part.tables.iter().map(|(_, manifest)| (manifest.name.clone(), manifest.rows)).collect();
     Ok((engine.begin_read()?.query(sql, rows_max)?, filled))
@@ -165,7 +167,10 @@ fn mentioned(schema: &Schema, sql: &str) -> HashSet<String> {
                 object.kind,
                 ObjectKind::Table | ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::Function | ObjectKind::Sequence
             );
-            is_read && (words.contains(&last) || (is_part && object.kind == ObjectKind::Table))
+            // The query of a view may stand for itself, so that views can be made before what they read.
+            let is_body = matches!(object.kind, ObjectKind::Rule | ObjectKind::Other)
+                && object.needs.iter().any(|(kind, name)| *kind == ObjectKind::View && found.contains(&(*kind, name.as_str())));
+            is_body || is_read && (words.contains(&last) || (is_part && object.kind == ObjectKind::Table))
         };
         let new: Vec<&SchemaObject> =
             schema.objects.iter().filter(is_named).filter(|object| !found.contains(&(object.kind, object.name.as_str()))).collect();
@@ -259,6 +264,6 @@ mod tests {
         };
         let mut names: Vec<String> = with_virtual(&schema, HashSet::from(["FTS".to_owned()])).into_iter().collect();
         names.sort();
-        assert_eq!(names, ["FTS", "docs", "fts_data"]);
+        assert_eq!(names, ["FTS", "docs", "fts", "fts_data"]);
     }
 }

@@ -1,5 +1,8 @@
 //! `export`: what comes out is loaded by the programs that it is for, and is the same database.
 
+#[cfg(all(unix, feature = "postgres"))]
+mod servers;
+
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};

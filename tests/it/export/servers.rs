@@ -1,0 +1,82 @@
+//! Exports and questions of PostgreSQL snapshots, with `psql` to load and `pg_dump` to say what is there.
+
+use crate::cluster::{Cluster, TestDatabase, assert_same};
+use crate::sandbox::{Run, Sandbox, finish};
+
+/// A database with everything that a server of version 13 has.
+const EVERYTHING: &str = include_str!("../everything.sql");
+
+const SHOP: &str = "
+    CREATE TABLE users(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, balance numeric(40,20));
+    CREATE TABLE orders(id serial PRIMARY KEY, user_id bigint NOT NULL REFERENCES users, total numeric, at timestamptz DEFAULT '2024-01-01Z');
+    CREATE TABLE big(id int PRIMARY KEY, body text);
+    CREATE SCHEMA audit; CREATE TABLE audit.lines(n int, t text);
+    CREATE VIEW spenders AS SELECT u.name, sum(o.total) AS spent FROM users u JOIN orders o ON o.user_id = u.id GROUP BY u.id;
+    INSERT INTO users(name, balance) VALUES('ann', 12345678901234567890.00000000000000000001), ('bob', 9.5);
+    INSERT INTO orders(user_id, total) VALUES(1, 10.5), (1, 2), (2, 100);
+    INSERT INTO audit.lines VALUES(1, 'x');
+    INSERT INTO big SELECT i, 'x' FROM generate_series(1, 1000) i;";
+
+fn run(cluster: &Cluster, sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Run {
+    finish(sandbox.command().env("PATH", cluster.path()).args(["--db", url]).args(arguments))
+}
+
+fn made(cluster: &'static Cluster, sandbox: &Sandbox, sql: &str) -> TestDatabase<'static> {
+    cluster.roles(&["dbelay_reader", "dbelay_owner"]);
+    let database = cluster.database();
+    std::fs::write(sandbox.path("setup.sql"), sql).unwrap();
+    database.file(&sandbox.path("setup.sql"));
+    database
+}
+
+#[test]
+fn an_sql_export_makes_the_same_database_with_psql() {
+    let Some(cluster) = Cluster::shared() else { return };
+    for sql in [SHOP, EVERYTHING] {
+        let sandbox = Sandbox::new();
+        let database = made(cluster, &sandbox, sql);
+        run(cluster, &sandbox, &database.url(), &["snapshot"]).exits(0);
+        run(cluster, &sandbox, &database.url(), &["export", "--output", "out.sql"]).exits(0);
+        let loaded = cluster.database();
+        loaded.file(&sandbox.path("out.sql"));
+        assert_same(&database.state(), &loaded.state(), "the loaded database");
+        run(cluster, &sandbox, &loaded.url(), &["snapshot"]).exits(0);
+        let tables = |url: &str| run(cluster, &sandbox, url, &["show", "HEAD", "--json"]).exits(0).json()["tables"].clone();
+        assert_eq!(tables(&database.url()), tables(&loaded.url()));
+    }
+}
+
+#[test]
+fn a_part_of_a_database_is_exported_without_what_it_would_need_from_the_rest() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let sandbox = Sandbox::new();
+    let database = made(cluster, &sandbox, SHOP);
+    run(cluster, &sandbox, &database.url(), &["snapshot"]).exits(0);
+    run(cluster, &sandbox, &database.url(), &["export", "--table", "orders", "--output", "out.sql"]).exits(0);
+    let loaded = cluster.database();
+    loaded.file(&sandbox.path("out.sql"));
+    assert_eq!(loaded.psql("SELECT count(*), sum(total) FROM orders"), "3|112.5\n");
+    assert_eq!(loaded.psql("INSERT INTO orders(user_id) VALUES(7) RETURNING id"), "4\n");
+    assert_eq!(loaded.psql("SELECT count(*) FROM pg_class WHERE relname = 'users'"), "0\n");
+}
+
+#[test]
+fn a_question_is_asked_on_the_server_of_what_it_names_and_leaves_nothing_there() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let sandbox = Sandbox::new();
+    let database = made(cluster, &sandbox, SHOP);
+    let dbelay = |arguments: &[&str]| run(cluster, &sandbox, &database.url(), arguments);
+    dbelay(&["snapshot"]).exits(0);
+    database.psql("DELETE FROM orders");
+    let asked = dbelay(&["-v", "query", "HEAD", "SELECT name, spent FROM spenders WHERE spent > 9.9 ORDER BY spent", "--format", "csv"]).exits(0);
+    assert_eq!(asked.stdout, "name,spent\r\nann,12.5\r\nbob,100\r\n", "numbers compare as numbers");
+    assert!(asked.stderr.contains("users (2 rows)") && asked.stderr.contains("orders (3 rows)") && !asked.stderr.contains("big"));
+    let exact = dbelay(&["query", "HEAD", "SELECT balance FROM users WHERE id = 1", "--format", "jsonl"]).exits(0).stdout;
+    assert_eq!(exact, "{\"balance\":\"12345678901234567890.00000000000000000001\"}\n");
+    dbelay(&["query", "HEAD", "SELECT count(*) AS n FROM orders", "--format", "csv"]).exits(0).prints(&["n\r\n3"]);
+    dbelay(&["query", "HEAD", "SELECT n FROM audit.lines", "--format", "csv"]).exits(0).prints(&["n\r\n1"]);
+    dbelay(&["query", "HEAD", "DELETE FROM users"]).exits(2);
+    dbelay(&["query", "HEAD", "SELECT nme FROM users"]).exits(2).says(&["nme"]);
+    let left = database.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'dbelay_rehearsal_%' AND NOT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory')");
+    assert_eq!(left, "0\n");
+}
