@@ -31,6 +31,7 @@ pub mod diff;
 pub mod export;
 pub mod fsck;
 pub mod hook;
+pub mod import;
 pub mod init;
 pub mod isolate;
 pub mod log;
@@ -156,6 +157,7 @@ pub enum Command {
     Cat(cat::Args),
     Query(query::Args),
     Export(export::Args),
+    Import(import::Args),
     Fsck(fsck::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -257,6 +259,7 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Cat(args) => cat::run(args, cx),
         Command::Query(args) => query::run(args, cx),
         Command::Export(args) => export::run(args, cx),
+        Command::Import(args) => import::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Completions(args) => completions::run(args, cx),
         Command::Man(args) => man::run(args, cx),

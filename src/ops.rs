@@ -8,6 +8,7 @@ pub mod compare;
 pub mod export;
 pub mod fsck;
 pub mod guard;
+pub mod import;
 pub mod journal;
 pub mod migrate;
 pub mod part;

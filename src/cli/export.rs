@@ -13,7 +13,7 @@ use dbelay::id::ObjectId;
 use dbelay::ops::capture::State;
 use dbelay::ops::plan::plan;
 use dbelay::ops::{export, part, rollback};
-use dbelay::schema::{SettingScope, TableKind};
+use dbelay::schema::TableKind;
 use dbelay::snapshot::manifest::SourceName;
 use dbelay::source::{DatabaseUrl, UrlOrigin};
 use flate2::Compression;
@@ -37,6 +37,9 @@ Examples:
 
 /// How many numbers are tried for a name that is free.
 const NAMES_MAX: u32 = 10_000;
+
+/// What only a new SQLite database can be given, in the order in which it takes it: with the last one its pages are there.
+const CREATION: [&str; 3] = ["encoding", "page_size", "auto_vacuum"];
 
 /// Write a snapshot into a file that others can read
 ///
@@ -319,9 +322,9 @@ fn sql(subject: &Subject<'_>, out: &mut dyn Write) -> Result<(), CliError> {
     writeln!(out, "-- Load it into an empty database: {how}")?;
     if writer == SqlWriter::Sqlite {
         // What only a new database can be given comes before everything else.
-        for (name, setting) in state.settings.iter().filter(|(_, setting)| setting.scope == SettingScope::Creation) {
-            let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-            if is_plain(name) && is_plain(&setting.value) {
+        for name in CREATION {
+            let Some(setting) = state.settings.get(name) else { continue };
+            if !setting.value.is_empty() && setting.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
                 writeln!(out, "PRAGMA {name}='{}';", setting.value)?;
             }
         }

@@ -4,11 +4,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anstyle::Style;
+use dbelay::engine::Engine;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::State;
 use dbelay::ops::{compare, query};
 use dbelay::render::text::number;
 use dbelay::render::{self, csv};
+use dbelay::schema::Settings;
 use dbelay::snapshot::select::Target;
 use dbelay::store::BatchMode;
 use dbelay::value::Value;
@@ -147,9 +149,33 @@ fn ask_server(
     rows_max: u64,
     hears: &mut dyn Hears,
 ) -> Result<Vec<(String, u64)>, CliError> {
+    let answered = server_scratch(project, &state.settings, |engine| {
+        let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX).min(usize::MAX - 1);
+        query::ask_server(engine, state, &project.store, sql, rows_max, project.progress()).map_err(usage)
+    });
+    let (answer, filled) = answered?;
+    hears.columns(answer.columns);
+    for row in answer.rows {
+        if hears.row(row)?.is_break() {
+            break;
+        }
+    }
+    if answer.is_cut {
+        project.cx.output.warn(format_args!("the server was asked for {} only; `--limit` sets how many", counted(rows_max, "row")));
+    }
+    Ok(filled)
+}
+
+/// Runs something with a new database beside the project's on its server, which is gone afterwards. Its name is held by a lock there, so that one
+/// that a crash left is known as left.
+pub fn server_scratch<T>(
+    project: &Project<'_>,
+    settings: &Settings,
+    run: impl FnOnce(&mut dyn Engine) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let no_server = || {
-        CliError::new(ErrorKind::Config, "a snapshot of a server's database is asked on its server, and none is named")
-            .hint("name the database with `--db`; `dbelay cat` needs none")
+        CliError::new(ErrorKind::Config, "this needs a scratch database on the database's server, and none is named")
+            .hint("name the database with `--db`")
     };
     let database = project.database().map_err(|_| no_server())?;
     let server = database.server().ok_or_else(no_server)?;
@@ -158,24 +184,13 @@ fn ask_server(
     let name = format!("{SCRATCH}{:016x}", u64::from_ne_bytes(digits));
     let scratch = database.beside(&name).ok_or_else(no_server)?;
     let _hold = server.hold(&name).map_err(|error| CliError::from(error).context("there is no place for a scratch database on the server"))?;
-    let mut engine = scratch
-        .create(&state.settings)
-        .map_err(|error| CliError::from(error).context("the scratch database could not be made on the server"))?;
+    let mut engine =
+        scratch.create(settings).map_err(|error| CliError::from(error).context("the scratch database could not be made on the server"))?;
     let _gone = Gone(&scratch);
-    let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX).min(usize::MAX - 1);
-    let asked = query::ask_server(&mut *engine, state, &project.store, sql, rows_max, project.progress());
+    let done = run(&mut *engine);
+    // A database that is in use cannot be dropped.
     drop(engine);
-    let (answer, filled) = asked.map_err(usage)?;
-    hears.columns(answer.columns);
-    for row in answer.rows {
-        if hears.row(row)?.is_break() {
-            break;
-        }
-    }
-    if answer.is_cut {
-        project.cx.output.warn(format_args!("the server was asked for {} only; `--limit` sets how many", counted(rows_max as u64, "row")));
-    }
-    Ok(filled)
+    done
 }
 
 /// A question that nobody understands is the asker's to mend.

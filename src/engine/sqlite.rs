@@ -2,7 +2,7 @@
 //!
 //! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
-//!   own table would refuse, [`locks`] about others, [`scratch`] about databases of nobody, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   own table would refuse, [`locks`] about others, [`scratch`] about databases of nobody, [`dump`] about text that is loaded into one, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
@@ -10,6 +10,7 @@
 //!   and their line in `sqlite_schema` is written as it stood. So a module that this build does not have does not matter.
 
 pub mod condition;
+pub mod dump;
 mod extension;
 pub mod fingerprint;
 mod locks;
@@ -129,15 +130,21 @@ impl Sqlite {
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
         let site = Site::new(path, options);
         let sqlite = Self { connection, site, is_read_only: false }.set_up()?;
+        sqlite.set_creation(settings)?;
+        Ok(sqlite)
+    }
+
+    /// Gives a new database what only a new one can be given.
+    fn set_creation(&self, settings: &Settings) -> Result<(), EngineError> {
         for name in ["encoding", "page_size", "auto_vacuum"] {
             if let Some(setting) = settings.get(name) {
                 let value = &setting.value;
                 if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                    sqlite.statement(&format!("PRAGMA {name}='{value}'"), "setting up the new database")?;
+                    self.statement(&format!("PRAGMA {name}='{value}'"), "setting up the new database")?;
                 }
             }
         }
-        Ok(sqlite)
+        Ok(())
     }
 
     /// Reads the file's first page, and waits for others' locks.

@@ -1,5 +1,6 @@
 //! `export`: what comes out is loaded by the programs that it is for, and is the same database.
 
+mod import;
 #[cfg(all(unix, feature = "postgres"))]
 mod servers;
 

@@ -38,7 +38,7 @@ struct Heard {
 }
 
 impl Scratch {
-    /// Makes an empty one with the text encoding of these settings.
+    /// Makes an empty one with these settings, as far as only a new database can be given them.
     ///
     /// # Errors
     /// The system's, and [`EngineError::Extension`].
@@ -47,10 +47,7 @@ impl Scratch {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags("", flags).map_err(|error| site.explain(error, "making a scratch database"))?;
         let sqlite = Sqlite { connection, site, is_read_only: false }.set_up()?;
-        let encoding = settings.get("encoding").map(|setting| setting.value.as_str());
-        if let Some(value) = encoding.filter(|value| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')) {
-            sqlite.statement(&format!("PRAGMA encoding='{value}'"), "setting up the scratch database")?;
-        }
+        sqlite.set_creation(settings)?;
         Ok(Self { sqlite })
     }
 
@@ -99,26 +96,74 @@ impl Scratch {
 
     /// Runs something while an authorizer listens and refuses all but reading.
     fn listen(&mut self, run: impl FnOnce(&Connection) -> Result<(), EngineError>) -> Result<Heard, EngineError> {
-        const DOING: &str = "guarding the query";
+        let fail = |error| EngineError::Statement { doing: GUARDING.to_owned(), source: Box::new(error) };
+        self.sqlite.connection.pragma_update(None, "query_only", true).map_err(fail)?;
+        let heard = self.guard(judge, "and a snapshot can only be read", "the query", run);
+        self.sqlite.connection.pragma_update(None, "query_only", false).map_err(fail)?;
+        heard
+    }
+
+    /// Runs something while an authorizer refuses what this judge refuses, in words.
+    pub(super) fn listen_with(
+        &mut self,
+        judge: fn(&AuthContext<'_>) -> Result<Authorization, String>,
+        run: impl FnOnce(&Connection) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let hear = move |context: &AuthContext<'_>, heard: &mut Heard| {
+            judge(context).unwrap_or_else(|what| {
+                heard.refused.get_or_insert(what);
+                Authorization::Deny
+            })
+        };
+        self.guard(hear, "which no dump needs", "the dump", run).map(drop)
+    }
+
+    fn guard(
+        &mut self,
+        judge: impl Fn(&AuthContext<'_>, &mut Heard) -> Authorization + Send + 'static,
+        why_not: &str,
+        what: &str,
+        run: impl FnOnce(&Connection) -> Result<(), EngineError>,
+    ) -> Result<Heard, EngineError> {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let told = Arc::clone(&heard);
-        let fail = |error| EngineError::Statement { doing: DOING.to_owned(), source: Box::new(error) };
+        let fail = |error| EngineError::Statement { doing: GUARDING.to_owned(), source: Box::new(error) };
         let hook = move |context: AuthContext<'_>| judge(&context, &mut told.lock().unwrap_or_else(PoisonError::into_inner));
         let connection = &mut self.sqlite.connection;
-        connection.pragma_update(None, "query_only", true).map_err(fail)?;
         connection.authorizer(Some(hook)).map_err(fail)?;
         let done = run(connection);
         connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(fail)?;
-        connection.pragma_update(None, "query_only", false).map_err(fail)?;
         let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         match (done, &heard.refused) {
             (Ok(()), _) => Ok(heard),
             (Err(error @ EngineError::Unsupported(_)), _) => Err(error),
-            (Err(_), Some(what)) => Err(EngineError::Unsupported(format!("the query would {what}, and a snapshot can only be read"))),
+            (Err(_), Some(refused)) => Err(EngineError::Unsupported(format!("{what} would {refused}, {why_not}"))),
             (Err(error), None) => Err(error),
         }
     }
+
+    /// Checks that no two objects share their pages, and reads the schema anew. What was written into it as text is true then.
+    pub(super) fn check_pages(&mut self) -> Result<(), EngineError> {
+        let connection = &self.sqlite.connection;
+        let look = || -> Result<Option<String>, rusqlite::Error> {
+            connection.execute_batch("PRAGMA writable_schema=RESET")?;
+            let sql = "SELECT name FROM sqlite_schema WHERE type IN ('table','index') AND rootpage > 0 AND rootpage IN \
+                       (SELECT rootpage FROM sqlite_schema GROUP BY rootpage HAVING count(*) > 1) \
+                       UNION ALL SELECT name FROM sqlite_schema WHERE rootpage = 1 \
+                       UNION ALL SELECT name FROM sqlite_schema WHERE coalesce(rootpage, 0) > 0 AND type NOT IN ('table','index')";
+            let shared = connection.prepare(sql)?.query_map([], |row| row.get(0))?.next().transpose()?;
+            Ok(shared)
+        };
+        match look() {
+            Ok(None) => Ok(()),
+            Ok(Some(name)) => Err(EngineError::Unsupported(format!("the dump gives `{name}` pages that are another's"))),
+            Err(error) => Err(EngineError::Unsupported(format!("the dump leaves no sound schema, its pages cannot be read: {}", words(&error)))),
+        }
+    }
 }
+
+/// What is done while an authorizer is set.
+const GUARDING: &str = "guarding the scratch database";
 
 /// Prepares a question and checks that it is one.
 fn check(
@@ -145,15 +190,24 @@ fn check(
 
 /// Says what SQLite did not understand, and where.
 fn explain(error: rusqlite::Error) -> EngineError {
-    let words = match &error {
+    EngineError::Statement { doing: "the query".to_owned(), source: words(&error).into() }
+}
+
+/// Says an error of SQLite in its own words, with the place in the statement.
+pub(super) fn words(error: &rusqlite::Error) -> String {
+    match error {
         rusqlite::Error::SqlInputError { msg, sql, offset, .. } => match usize::try_from(*offset).ok().and_then(|at| place(sql, at)) {
             Some(place) => format!("{msg}, {place}"),
             None => msg.clone(),
         },
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         other => other.to_string(),
-    };
-    EngineError::Statement { doing: "the query".to_owned(), source: words.into() }
+    }
+}
+
+/// Tells whether a function reaches beyond the database.
+pub(super) fn reaches_beyond(function: &str) -> bool {
+    FUNCTIONS.iter().any(|name| name.eq_ignore_ascii_case(function))
 }
 
 /// Names a place in a text: line, column, and what stands there.
@@ -175,7 +229,7 @@ fn judge(context: &AuthContext<'_>, heard: &mut Heard) -> Authorization {
             }
             return Authorization::Allow;
         }
-        AuthAction::Function { function_name } if !FUNCTIONS.iter().any(|name| name.eq_ignore_ascii_case(function_name)) => {
+        AuthAction::Function { function_name } if !reaches_beyond(function_name) => {
             return Authorization::Allow;
         }
         AuthAction::Pragma { pragma_name, .. } if PRAGMAS.iter().any(|name| name.eq_ignore_ascii_case(pragma_name)) => {

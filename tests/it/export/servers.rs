@@ -80,3 +80,22 @@ fn a_question_is_asked_on_the_server_of_what_it_names_and_leaves_nothing_there()
     let left = database.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'dbelay_rehearsal_%' AND NOT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory')");
     assert_eq!(left, "0\n");
 }
+
+#[test]
+fn a_json_export_is_imported_through_the_server_as_it_was() {
+    let Some(cluster) = Cluster::shared() else { return };
+    for sql in [SHOP, EVERYTHING] {
+        let sandbox = Sandbox::new();
+        let database = made(cluster, &sandbox, sql);
+        let dbelay = |arguments: &[&str]| run(cluster, &sandbox, &database.url(), arguments);
+        dbelay(&["snapshot", "--tag", "first"]).exits(0);
+        for file in ["a.json", "a.jsonl"] {
+            dbelay(&["export", "--output", file]).exits(0);
+            dbelay(&["import", file, "--as-source", "--tag", &format!("of-{file}")]).exits(0);
+            let diff = dbelay(&["diff", "first", &format!("of-{file}"), "--exit-code"]);
+            assert_eq!(diff.code, 0, "{file}: {}", diff.stdout);
+        }
+        dbelay(&["export", "--output", "a.sql"]).exits(0);
+        dbelay(&["import", "a.sql"]).exits(2).says(&["psql"]);
+    }
+}
