@@ -12,6 +12,7 @@ pub mod import;
 pub mod journal;
 pub mod migrate;
 pub mod part;
+pub mod partial;
 pub mod plan;
 pub mod query;
 pub mod rehearse;
@@ -19,6 +20,7 @@ pub mod rollback;
 pub mod seen;
 mod tables;
 pub mod undo;
+pub mod validate;
 pub mod verdict;
 
 use std::sync::Arc;

@@ -23,6 +23,7 @@ mod kills;
 mod migrate;
 mod npm;
 mod oracle;
+mod partial_restore;
 #[cfg(all(target_os = "linux", feature = "postgres"))]
 mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
