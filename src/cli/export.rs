@@ -156,8 +156,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         return Err(CliError::usage("several tables as CSV are a zip of one file each, and one table is a file").hint(hint));
     }
     if format == Format::Sqlite && subject.source.engine != "sqlite" {
-        let message = "a SQLite database is only made of a snapshot of a SQLite database: values of other engines would not stay what they are";
-        return Err(CliError::usage(message).hint("`--format sql` loads into a database of its own engine, `--format json` can be read by all"));
+        let message =
+            "a SQLite database is only made of a snapshot of a SQLite database: values of other engines would not stay what they are";
+        return Err(
+            CliError::usage(message).hint("`--format sql` loads into a database of its own engine, `--format json` can be read by all")
+        );
     }
     if is_stdout {
         return to_stdout(&subject, format, &tables);

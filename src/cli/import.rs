@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use dbelay::engine::Engine;
 use dbelay::engine::sqlite::scratch::Scratch;
 use dbelay::ops::capture::{Label, Taken};
-use dbelay::ops::import::json::{self as export, Head, Reader};
 use dbelay::ops::import;
+use dbelay::ops::import::json::{self as export, Head, Reader};
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, Session};
 use dbelay::schema::Settings;
@@ -185,7 +185,9 @@ impl Import<'_> {
             Kind::Zip => {
                 let mut zip = zip::ZipArchive::new(file).map_err(|error| self.misfit(&error.to_string()))?;
                 let mut metadata = Vec::new();
-                let entry = zip.by_name("metadata.json").map_err(|_| self.misfit("it has no `metadata.json`, as the zips of `dbelay export` have"))?;
+                let entry = zip
+                    .by_name("metadata.json")
+                    .map_err(|_| self.misfit("it has no `metadata.json`, as the zips of `dbelay export` have"))?;
                 entry.take(HEAD_BYTES as u64 * 1024).read_to_end(&mut metadata)?;
                 let metadata: Value = serde_json::from_slice(&metadata)?;
                 if metadata["source"]["engine"] != "sqlite" {
@@ -201,13 +203,22 @@ impl Import<'_> {
     }
 
     fn text(&self, mut input: impl BufRead) -> Result<Taken, CliError> {
-        match kind_of(input.fill_buf()?) {
+        let mut head = Vec::new();
+        let cut = |error| CliError::from(error).context(format!("`{}` cannot be imported", self.path.display()));
+        input.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(cut)?;
+        let kind = kind_of(&head);
+        let input = std::io::Cursor::new(head).chain(input);
+        match kind {
             Kind::Json => self.json(input),
             Kind::PostgresSql => Err(self.postgres_dump("it")),
-            Kind::PostgresArchive => Err(CliError::usage(format_args!("`{}` is an archive of pg_dump, which only pg_restore reads", self.path.display()))
-                .hint("restore it into an empty database with `pg_restore`, and take a snapshot there: `dbelay --db URL snapshot`")),
+            Kind::PostgresArchive => {
+                Err(CliError::usage(format_args!("`{}` is an archive of pg_dump, which only pg_restore reads", self.path.display()))
+                    .hint("restore it into an empty database with `pg_restore`, and take a snapshot there: `dbelay --db URL snapshot`"))
+            }
             Kind::Sql => self.sql(input, None),
-            Kind::Sqlite | Kind::Zip | Kind::Gzip => Err(self.misfit("it is compressed, and what is in it is no text").hint("unpack it first")),
+            Kind::Sqlite | Kind::Zip | Kind::Gzip => {
+                Err(self.misfit("it is compressed, and what is in it is no text").hint("unpack it first"))
+            }
         }
     }
 
@@ -216,7 +227,10 @@ impl Import<'_> {
     }
 
     fn postgres_dump(&self, what: &str) -> CliError {
-        let message = format!("`{}` cannot be imported: {what} is a dump of PostgreSQL, which is a program for psql and not only data", self.path.display());
+        let message = format!(
+            "`{}` cannot be imported: {what} is a dump of PostgreSQL, which is a program for psql and not only data",
+            self.path.display()
+        );
         CliError::usage(message).hint(
             "load it into an empty database with `psql -X -v ON_ERROR_STOP=1 -f`, and take a snapshot there: `dbelay --db URL snapshot`",
         )
@@ -254,7 +268,11 @@ impl Import<'_> {
         let source = if self.args.as_source {
             let source = self.project.source()?;
             if source.engine != kind {
-                return Err(CliError::usage(format_args!("`{}` holds a {kind} database, and `{}` is none", self.path.display(), source.place)));
+                return Err(CliError::usage(format_args!(
+                    "`{}` holds a {kind} database, and `{}` is none",
+                    self.path.display(),
+                    source.place
+                )));
             }
             source
         } else {

@@ -183,7 +183,8 @@ pub fn server_scratch<T>(
     (project.cx.environment.random)(&mut digits);
     let name = format!("{SCRATCH}{:016x}", u64::from_ne_bytes(digits));
     let scratch = database.beside(&name).ok_or_else(no_server)?;
-    let _hold = server.hold(&name).map_err(|error| CliError::from(error).context("there is no place for a scratch database on the server"))?;
+    let _hold =
+        server.hold(&name).map_err(|error| CliError::from(error).context("there is no place for a scratch database on the server"))?;
     let mut engine =
         scratch.create(settings).map_err(|error| CliError::from(error).context("the scratch database could not be made on the server"))?;
     let _gone = Gone(&scratch);
@@ -305,8 +306,7 @@ impl Answer<'_> {
                     let mut cells = self.table.iter().filter_map(|row| row.get(at)).filter(|cell| !cell.is_null()).peekable();
                     cells.peek().is_some() && cells.all(|cell| matches!(cell, Value::Integer(_) | Value::Real(_)))
                 };
-                let aligns: Vec<Align> =
-                    (0..self.columns.len()).map(|at| if is_number(at) { Align::Right } else { Align::Left }).collect();
+                let aligns: Vec<Align> = (0..self.columns.len()).map(|at| if is_number(at) { Align::Right } else { Align::Left }).collect();
                 let mut table = Table::new(&aligns);
                 table.line(HEADING, &self.columns);
                 for row in &self.table {

@@ -123,24 +123,21 @@ pub fn csv(out: &mut dyn Write, manifest: &TableManifest, store: &Store) -> Resu
     })
 }
 
+/// Takes a row of a table.
+pub type RowSink<'a> = dyn FnMut(&TableShape, Vec<Value>) -> Result<(), OpError> + 'a;
+
 /// Hands over the rows of a table, large values resolved.
 ///
 /// # Errors
 /// The sink's and the store's.
-pub fn each_row(
-    manifest: &TableManifest,
-    store: &Store,
-    sink: &mut dyn FnMut(&TableShape, Vec<Value>) -> Result<(), OpError>,
-) -> Result<(), OpError> {
+pub fn each_row(manifest: &TableManifest, store: &Store, sink: &mut RowSink<'_>) -> Result<(), OpError> {
     let shape = manifest.shape();
     let mut failed = None;
-    rowdiff::table_rows(manifest, store, &mut |row| {
-        match decode_cells(store, row.iter()).and_then(|row| sink(&shape, row)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
+    rowdiff::table_rows(manifest, store, &mut |row| match decode_cells(store, row.iter()).and_then(|row| sink(&shape, row)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
         }
     })?;
     failed.map_or(Ok(()), Err)
@@ -192,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_cell_is_read_back_as_it_was() {
-        let texts = ["9007199254740993", "9007199254740992", "-9223372036854775808", "+9007199254740993", "09007199254740993", "1", "", "a"];
+        let texts =
+            ["9007199254740993", "9007199254740992", "-9223372036854775808", "+9007199254740993", "09007199254740993", "1", "", "a"];
         let texts = texts.into_iter().map(|text| Value::Text(text.into()));
         let integers = [i64::MIN, i64::MAX, 0, 1 << 53, (1 << 53) + 1].into_iter().map(Value::Integer);
         let reals = [0.1, -0.0, f64::INFINITY, 9e18].into_iter().map(Value::Real);

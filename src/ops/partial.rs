@@ -146,12 +146,7 @@ fn add(links: &mut Vec<Link>, table: &str, key: &Key<'_>, rows: u64) {
     }
     match links.iter_mut().find(|link| link.table == table && link.columns == key.key.columns && link.parent == key.parent.name) {
         Some(link) => link.rows += rows,
-        None => links.push(Link {
-            table: table.to_owned(),
-            columns: key.key.columns.clone(),
-            parent: key.parent.name.clone(),
-            rows,
-        }),
+        None => links.push(Link { table: table.to_owned(), columns: key.key.columns.clone(), parent: key.parent.name.clone(), rows }),
     }
 }
 
@@ -168,8 +163,7 @@ fn keys<'s>(state: &'s State, child: &TableManifest) -> Vec<Key<'s>> {
     let Some(table) = state.schema.table(&child.name) else { return Vec::new() };
     let key = |key: &'s ForeignKey| {
         let exact = state.table(&key.parent);
-        let (_, parent) =
-            exact.or_else(|| state.tables.iter().find(|(_, manifest)| manifest.name.eq_ignore_ascii_case(&key.parent)))?;
+        let (_, parent) = exact.or_else(|| state.tables.iter().find(|(_, manifest)| manifest.name.eq_ignore_ascii_case(&key.parent)))?;
         let named = &key.parent_columns;
         let parent_names = if named.is_empty() { &state.schema.table(&parent.name)?.primary_key } else { named };
         let columns = key.columns.iter().map(|name| place(child, name)).collect::<Option<Vec<_>>>()?;

@@ -206,10 +206,17 @@ fn a_zip_holds_everything_that_puts_the_database_back_and_no_secret() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error_and_bytes_pass_as_they_are() {
-    let sandbox = Sandbox::with("CREATE TABLE t(a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000) INSERT INTO t SELECT char(27) || '[31m' || i FROM n");
+    let sandbox = Sandbox::with(
+        "CREATE TABLE t(a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000) INSERT INTO t SELECT char(27) || '[31m' || i FROM n",
+    );
     sandbox.dbelay(&["snapshot"]).exits(0);
-    for arguments in [&["cat", "HEAD", "t", "--format", "sql"][..], &["export", "--format", "sql", "--output", "-"], &["query", "HEAD", "SELECT * FROM t", "--format", "csv"]] {
-        let mut child = sandbox.command().args(["--db", "app.db"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for arguments in [
+        &["cat", "HEAD", "t", "--format", "sql"][..],
+        &["export", "--format", "sql", "--output", "-"],
+        &["query", "HEAD", "SELECT * FROM t", "--format", "csv"],
+    ] {
+        let mut child =
+            sandbox.command().args(["--db", "app.db"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut head = vec![0; 4096];
         child.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
         drop(child.stdout.take());

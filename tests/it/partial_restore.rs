@@ -37,12 +37,19 @@ fn chosen_rows_bring_what_they_refer_to_and_nothing_else() {
     let sandbox = shop();
     let arguments = ["restore", "good", "--table", "orders", "--where", "total > 50 -- much", "--to", "part.db"];
     let run = sandbox.dbelay(&arguments).exits(0);
-    run.prints(&["orders: 1 row asked for", "users: 1 row along, since `orders`(user_id) refers to `users`", "`users`(boss) refers to `users`"]);
+    run.prints(&[
+        "orders: 1 row asked for",
+        "users: 1 row along, since `orders`(user_id) refers to `users`",
+        "`users`(boss) refers to `users`",
+    ]);
     let list = |sql: &str| rows(&sandbox, "part.db", sql);
     assert_eq!(list("SELECT group_concat(id) FROM orders"), "11");
     assert_eq!(list("SELECT group_concat(id) FROM users"), "1,2,3", "the boss of the boss too");
     assert_eq!(list("SELECT group_concat(code) FROM countries"), "de,fr,it");
-    assert_eq!(list("SELECT group_concat(name) FROM sqlite_schema WHERE type != 'index' OR sql NOT NULL"), "countries,users,sqlite_sequence,orders,by_user,noise");
+    assert_eq!(
+        list("SELECT group_concat(name) FROM sqlite_schema WHERE type != 'index' OR sql NOT NULL"),
+        "countries,users,sqlite_sequence,orders,by_user,noise"
+    );
     assert_eq!(list("SELECT group_concat(\"table\") FROM pragma_foreign_key_check"), "");
     assert_eq!(oracle::findings(&sandbox.path("part.db")), ["ok"]);
 }
@@ -72,10 +79,15 @@ fn without_what_they_refer_to_rows_are_restored_alone_and_what_would_dangle_is_n
 #[test]
 fn rows_that_were_lost_come_back_into_the_database_beside_those_that_stayed() {
     let sandbox = shop();
-    sandbox.sql("DELETE FROM orders WHERE user_id = 3; DELETE FROM users WHERE id = 3; INSERT INTO orders VALUES(77, 1, 1); DELETE FROM log");
+    sandbox
+        .sql("DELETE FROM orders WHERE user_id = 3; DELETE FROM users WHERE id = 3; INSERT INTO orders VALUES(77, 1, 1); DELETE FROM log");
     let before = sandbox.copy_db("before.db");
     let run = sandbox.dbelay(&["restore", "good", "--table", "orders", "--where", "user_id = 3", "--to", "app.db"]).exits(0);
-    run.says(&["takes it back"]).prints(&["orders: inserted 2", "users: inserted 1, 2 there already", "countries: inserted 0, 3 there already"]);
+    run.says(&["takes it back"]).prints(&[
+        "orders: inserted 2",
+        "users: inserted 1, 2 there already",
+        "countries: inserted 0, 3 there already",
+    ]);
     assert_eq!(rows(&sandbox, "app.db", "SELECT group_concat(id) FROM (SELECT id FROM orders ORDER BY id)"), "10,11,12,13,77");
     assert_eq!(sandbox.number("SELECT count(*) FROM log"), 0, "no trigger fired");
     sandbox.dbelay(&["rollback", "--yes", "HEAD"]).exits(0);
@@ -101,7 +113,9 @@ fn a_row_with_other_values_stops_everything_unless_it_may_be_written_over() {
 
 #[test]
 fn a_table_with_other_columns_is_refused_and_one_without_a_key_keeps_its_rows() {
-    let sandbox = Sandbox::with("CREATE TABLE t(a, b); INSERT INTO t VALUES(1, 'x'), (1, 'x'), (2, zeroblob(100000)); CREATE TABLE u(k TEXT PRIMARY KEY, v); INSERT INTO u VALUES('a', 1), ('b', 2)");
+    let sandbox = Sandbox::with(
+        "CREATE TABLE t(a, b); INSERT INTO t VALUES(1, 'x'), (1, 'x'), (2, zeroblob(100000)); CREATE TABLE u(k TEXT PRIMARY KEY, v); INSERT INTO u VALUES('a', 1), ('b', 2)",
+    );
     sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
     sandbox.dbelay(&["restore", "good", "--table", "t", "--table", "u", "--to", "part.db"]).exits(0);
     oracle::assert_same(&sandbox.db(), &sandbox.path("part.db"));
@@ -144,7 +158,11 @@ fn a_snapshot_is_validated_without_a_write() {
     sandbox.dbelay(&["restore", "good", "--validate-only", "--to", "app.db"]).exits(1).prints(&["exists and is not empty"]);
     sandbox.dbelay(&["restore", "good", "--validate-only", "--to", "nowhere/new.db"]).exits(1).prints(&["no folder"]);
     // A byte of a pack.
-    let pack = walkdir::WalkDir::new(sandbox.path(".dbelay/packs")).into_iter().map(Result::unwrap).find(|entry| entry.file_type().is_file()).unwrap();
+    let pack = walkdir::WalkDir::new(sandbox.path(".dbelay/packs"))
+        .into_iter()
+        .map(Result::unwrap)
+        .find(|entry| entry.file_type().is_file())
+        .unwrap();
     let mut bytes = std::fs::read(pack.path()).unwrap();
     let middle = bytes.len() / 3;
     bytes[middle] ^= 0x40;

@@ -23,7 +23,9 @@ fn shop() -> Sandbox {
 fn a_question_sees_the_snapshot_and_not_the_database() {
     let sandbox = shop();
     sandbox.sql("DELETE FROM users WHERE id > 1");
-    let count = |selector: &str| sandbox.dbelay(&["query", selector, "SELECT count(*) AS n FROM users", "--json"]).exits(0).json()["rows"][0]["n"].clone();
+    let count = |selector: &str| {
+        sandbox.dbelay(&["query", selector, "SELECT count(*) AS n FROM users", "--json"]).exits(0).json()["rows"][0]["n"].clone()
+    };
     assert_eq!((count("first"), count("HEAD"), count("live")), (3.into(), 3.into(), 1.into()));
 }
 
@@ -32,21 +34,22 @@ fn only_the_tables_that_a_question_names_are_loaded_views_expanded() {
     let sandbox = shop();
     let loaded = |sql: &str| {
         let run = sandbox.dbelay(&["-v", "query", "first", sql]).exits(0);
-        let line = run.stderr.lines().find_map(|line| line.strip_prefix("loaded: ")).unwrap().to_owned();
-        line
+        run.stderr.lines().find_map(|line| line.strip_prefix("loaded: ")).unwrap().to_owned()
     };
     assert_eq!(loaded("SELECT * FROM users"), "users (3 rows)");
     assert_eq!(loaded("SELECT name FROM spenders"), "users (3 rows), orders (3 rows)");
     assert_eq!(loaded("SELECT 1"), "nothing");
     assert_eq!(loaded("SELECT seq FROM sqlite_sequence"), "sqlite_sequence (1 row)");
-    let run = sandbox.dbelay(&["query", "first", "SELECT (SELECT seq FROM sqlite_sequence) AS s, count(*) AS n FROM orders", "--json"]).exits(0);
+    let run =
+        sandbox.dbelay(&["query", "first", "SELECT (SELECT seq FROM sqlite_sequence) AS s, count(*) AS n FROM orders", "--json"]).exits(0);
     assert_eq!(run.json()["rows"][0], serde_json::json!({ "s": 3, "n": 3 }), "the engine's own tables are as they were");
 }
 
 #[test]
 fn values_are_exact_in_every_form() {
     let sandbox = shop();
-    let run = sandbox.dbelay(&["query", "first", "SELECT total, typeof(total) AS t FROM orders WHERE id = 1", "--format", "jsonl"]).exits(0);
+    let run =
+        sandbox.dbelay(&["query", "first", "SELECT total, typeof(total) AS t FROM orders WHERE id = 1", "--format", "jsonl"]).exits(0);
     assert_eq!(run.stdout, "{\"total\":\"9007199254740993\",\"t\":\"integer\"}\n");
     let run = sandbox.dbelay(&["query", "first", "SELECT score, name, x'00ff' AS b FROM users ORDER BY id", "--format", "csv"]).exits(0);
     assert_eq!(run.stdout, "score,name,b\r\n1.0,ann,00ff\r\nInfinity,bob,00ff\r\n-2.5,,00ff\r\n");
@@ -117,4 +120,20 @@ fn a_snapshot_can_be_asked_when_its_database_is_gone() {
     std::fs::remove_file(sandbox.db()).unwrap();
     let run = sandbox.dbelay(&["query", "first", "SELECT name FROM users WHERE id = 1", "--format", "csv"]).exits(0);
     assert_eq!(run.stdout, "name\r\nann\r\n");
+}
+
+#[test]
+fn a_row_is_found_by_its_key_in_a_table_of_any_order() {
+    let sandbox = Sandbox::with(
+        "CREATE TABLE up(id INTEGER PRIMARY KEY, t); CREATE TABLE down(id INTEGER, t, PRIMARY KEY(id DESC)) WITHOUT ROWID; CREATE TABLE text(id TEXT PRIMARY KEY, t) WITHOUT ROWID;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 30000) INSERT INTO up SELECT i - 15000, 'row ' || i FROM n;
+         INSERT INTO down SELECT * FROM up; INSERT INTO text SELECT * FROM up;",
+    );
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    for table in ["up", "down", "text"] {
+        for (key, expected) in [("-14999", "row 1"), ("0", "row 15000"), ("15000", "row 30000")] {
+            sandbox.dbelay(&["cat", "HEAD", table, "--key", key]).exits(0).prints(&[&format!("{key},{expected}")]);
+        }
+        sandbox.dbelay(&["cat", "HEAD", table, "--key", "15001"]).exits(2);
+    }
 }

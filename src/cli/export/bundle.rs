@@ -84,12 +84,8 @@ pub fn zip(subject: &Subject<'_>, out: &mut dyn Write) -> Result<(), CliError> {
 }
 
 fn metadata(subject: &Subject<'_>, attachments: &[&str]) -> serde_json::Value {
-    let tables: Vec<_> = subject
-        .state
-        .tables
-        .iter()
-        .map(|(id, manifest)| json!({ "name": manifest.name, "rows": manifest.rows, "id": id }))
-        .collect();
+    let tables: Vec<_> =
+        subject.state.tables.iter().map(|(id, manifest)| json!({ "name": manifest.name, "rows": manifest.rows, "id": id })).collect();
     json!({
         "schema_version": 1,
         "format": export::FORMAT,
@@ -170,10 +166,11 @@ mod tests {
 
     #[test]
     fn no_secret_is_in_a_configuration_that_goes_out() {
-        let mut value: toml::Value =
-            toml::from_str::<toml::Table>("database = 'postgres://anna:hunter2@h/shop'\n[x]\npassword = 'hunter2'\nlist = ['mysql://a:hunter2@h/b']")
-                .expect("a table")
-                .into();
+        let mut value: toml::Value = toml::from_str::<toml::Table>(
+            "database = 'postgres://anna:hunter2@h/shop'\n[x]\npassword = 'hunter2'\nlist = ['mysql://a:hunter2@h/b']",
+        )
+        .expect("a table")
+        .into();
         hide("", &mut value);
         let text = toml::to_string(&value).expect("text");
         assert!(!text.contains("hunter2") && text.contains("shop"), "{text}");

@@ -65,7 +65,8 @@ pub fn run(args: &Args, cx: &Context, project: &Project<'_>, id: ObjectId, state
             // Nothing was committed into what this command made.
             target.discard();
         }
-        let outcome = done.map_err(|error| CliError::from(error).context("the restore failed; nothing was written").state(DatabaseState::Unchanged))?;
+        let outcome =
+            done.map_err(|error| CliError::from(error).context("the restore failed; nothing was written").state(DatabaseState::Unchanged))?;
         if let Outcome::Written(_) = &outcome {
             let mut entry = Entry::new(session, OperationKind::Restore, Phase::End);
             entry.before = Some(safety.as_ref().map_or(id, |taken| taken.id));
@@ -165,7 +166,12 @@ fn show(cx: &Context, choice: &Choice) -> Result<(), CliError> {
     }
     for link in &choice.left_out {
         let keys = counted(link.rows, "row");
-        writeln!(out, "{HEADING}{}{HEADING:#}: {keys} left out, to which {}", link.parent, words(link).replace("refers to", "rows refer:"))?;
+        writeln!(
+            out,
+            "{HEADING}{}{HEADING:#}: {keys} left out, to which {}",
+            link.parent,
+            words(link).replace("refers to", "rows refer:")
+        )?;
     }
     for link in &choice.orphans {
         cx.output.warn(format_args!("{}, and {} that it names are not in the snapshot either", words(link), counted(link.rows, "row")));

@@ -42,7 +42,12 @@ pub fn run(cx: &Context, project: &Project<'_>, id: ObjectId, state: &State, tar
             if !folder.is_dir() {
                 found.problems.push(format!("there is no folder `{}`", folder.display()));
             } else if let Some(room) = dbelay::durable::free_bytes(folder).filter(|room| *room < found.bytes) {
-                found.problems.push(format!("about {} are needed, and {} are free in `{}`", bytes(found.bytes), bytes(room), folder.display()));
+                found.problems.push(format!(
+                    "about {} are needed, and {} are free in `{}`",
+                    bytes(found.bytes),
+                    bytes(room),
+                    folder.display()
+                ));
             }
         }
     }
@@ -63,7 +68,8 @@ pub fn run(cx: &Context, project: &Project<'_>, id: ObjectId, state: &State, tar
     for problem in &found.problems {
         writeln!(out, "{ERROR}problem{ERROR:#}: {problem}")?;
     }
-    let read = format!("{}, {} of {} read and decoded", counted(state.tables.len() as u64, "table"), counted(found.rows, "row"), project::id(&id));
+    let read =
+        format!("{}, {} of {} read and decoded", counted(state.tables.len() as u64, "table"), counted(found.rows, "row"), project::id(&id));
     match target {
         _ if !found.problems.is_empty() => writeln!(out, "a restore would fail: {read}")?,
         Some(target) => writeln!(out, "{GOOD}valid{GOOD:#}: {read}; `{}` can take them. Nothing was written", target.shown())?,

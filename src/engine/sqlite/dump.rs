@@ -72,7 +72,7 @@ impl<R: BufRead> Statements<R> {
     ///
     /// # Errors
     /// The reader's; [`EngineError::Unsupported`] for a command of the shell, or a statement that does not end.
-    pub fn next(&mut self) -> Result<Option<Statement>, EngineError> {
+    pub fn read(&mut self) -> Result<Option<Statement>, EngineError> {
         let mut text: Vec<u8> = Vec::new();
         // The text's literals, where it may have bytes that are no text.
         let mut literals: Vec<(usize, usize)> = Vec::new();
@@ -245,7 +245,7 @@ impl Scratch {
     pub fn load(&mut self, input: impl BufRead) -> Result<(), EngineError> {
         self.listen_with(judge, |connection| {
             let mut statements = Statements::new(input);
-            while let Some(Statement { line, sql }) = statements.next()? {
+            while let Some(Statement { line, sql }) = statements.read()? {
                 connection.execute_batch(&sql).map_err(|error| EngineError::Statement {
                     doing: format!("the statement on line {line}"),
                     source: super::scratch::words(&error).into(),
@@ -280,7 +280,7 @@ mod tests {
     fn check(text: &[u8], expected: &[(u64, &str)]) {
         let mut statements = Statements::new(text);
         let mut found = Vec::new();
-        while let Some(statement) = statements.next().expect("statements") {
+        while let Some(statement) = statements.read().expect("statements") {
             found.push((statement.line, statement.sql));
         }
         let expected: Vec<(u64, String)> = expected.iter().map(|(line, sql)| (*line, (*sql).to_owned())).collect();
@@ -296,7 +296,10 @@ mod tests {
         check(b"SELECT /*/;*/ 1;", &[(1, "SELECT /*/;*/ 1;")]);
         let trigger = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT CASE WHEN 1 THEN 2 END; DELETE FROM b; END;";
         check(format!("{trigger}\nSELECT 1;").as_bytes(), &[(1, trigger), (2, "SELECT 1;")]);
-        check(b"CREATE TABLE trigger_t(a); CREATE INDEX i ON trigger_t(a);", &[(1, "CREATE TABLE trigger_t(a);"), (1, "CREATE INDEX i ON trigger_t(a);")]);
+        check(
+            b"CREATE TABLE trigger_t(a); CREATE INDEX i ON trigger_t(a);",
+            &[(1, "CREATE TABLE trigger_t(a);"), (1, "CREATE INDEX i ON trigger_t(a);")],
+        );
     }
 
     #[test]

@@ -157,7 +157,9 @@ impl Scratch {
         match look() {
             Ok(None) => Ok(()),
             Ok(Some(name)) => Err(EngineError::Unsupported(format!("the dump gives `{name}` pages that are another's"))),
-            Err(error) => Err(EngineError::Unsupported(format!("the dump leaves no sound schema, its pages cannot be read: {}", words(&error)))),
+            Err(error) => {
+                Err(EngineError::Unsupported(format!("the dump leaves no sound schema, its pages cannot be read: {}", words(&error))))
+            }
         }
     }
 }
@@ -216,7 +218,11 @@ fn place(sql: &str, at: usize) -> Option<String> {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let word: String = rest.chars().take_while(|letter| !letter.is_whitespace()).take(40).collect();
-    Some(if word.is_empty() { format!("at its end (line {line}, column {column})") } else { format!("at line {line}, column {column}: `{word}`") })
+    Some(if word.is_empty() {
+        format!("at its end (line {line}, column {column})")
+    } else {
+        format!("at line {line}, column {column}: `{word}`")
+    })
 }
 
 fn judge(context: &AuthContext<'_>, heard: &mut Heard) -> Authorization {

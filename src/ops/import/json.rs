@@ -43,6 +43,12 @@ pub struct Head {
     is_document: bool,
 }
 
+/// A row as it is written: the names of its columns, each with its cell.
+type WrittenRow = Vec<(String, Vec<u8>)>;
+
+/// Takes a row of a table.
+type RowSink<'a> = dyn FnMut(&str, WrittenRow) -> Result<(), OpError> + 'a;
+
 /// Reads JSON piece by piece.
 pub struct Reader<R> {
     input: R,
@@ -188,7 +194,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Hands over every row, with its table's name.
-    fn rows(&mut self, head: &Head, sink: &mut dyn FnMut(&str, Vec<(String, Vec<u8>)>) -> Result<(), OpError>) -> Result<(), OpError> {
+    fn rows(&mut self, head: &Head, sink: &mut RowSink<'_>) -> Result<(), OpError> {
         if head.is_document {
             let (mut first_table, mut first_row) = (true, true);
             self.expect(b'{')?;
@@ -231,7 +237,7 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    fn row(&mut self) -> Result<Vec<(String, Vec<u8>)>, OpError> {
+    fn row(&mut self) -> Result<WrittenRow, OpError> {
         self.expect(b'{')?;
         let (mut cells, mut is_first) = (Vec::new(), true);
         while self.member(b'}', std::mem::take(&mut is_first))? {
@@ -307,7 +313,7 @@ struct Filling<'a, 't> {
 }
 
 impl Filling<'_, '_> {
-    fn push(&mut self, table: &str, row: Vec<(String, Vec<u8>)>) -> Result<(), OpError> {
+    fn push(&mut self, table: &str, row: WrittenRow) -> Result<(), OpError> {
         let is_it = |at: &usize| self.head.tables.get(*at).is_some_and(|shape| shape.name == table);
         let at = match self.at.filter(is_it) {
             Some(at) => at,
@@ -386,11 +392,15 @@ mod tests {
         let expected: [(&str, &[(&str, &str)]); 2] =
             [("a", &[("x", "1.50"), ("y", "\"} ] \\\" ,\"")]), ("b", &[("z", "{\"blob\":\"AA==\"}")])];
         check(
-            &format!("{HEAD},\n\"data\" : {{ \"a\":[ {{\"x\" : 1.50 , \"y\":\"}} ] \\\" ,\"}} ],\n\"e\":[],\"b\":[{{\"z\":{{\"blob\":\"AA==\"}}}}]}}}}\n"),
+            &format!(
+                "{HEAD},\n\"data\" : {{ \"a\":[ {{\"x\" : 1.50 , \"y\":\"}} ] \\\" ,\"}} ],\n\"e\":[],\"b\":[{{\"z\":{{\"blob\":\"AA==\"}}}}]}}}}\n"
+            ),
             &expected,
         );
         check(
-            &format!("{HEAD}}}\n{{\"table\":\"a\",\"row\":{{\"x\":1.50,\"y\":\"}} ] \\\" ,\"}}}}\n{{\"row\":{{\"z\":{{\"blob\":\"AA==\"}}}},\"table\":\"b\"}}"),
+            &format!(
+                "{HEAD}}}\n{{\"table\":\"a\",\"row\":{{\"x\":1.50,\"y\":\"}} ] \\\" ,\"}}}}\n{{\"row\":{{\"z\":{{\"blob\":\"AA==\"}}}},\"table\":\"b\"}}"
+            ),
             &expected,
         );
     }
@@ -409,7 +419,9 @@ mod tests {
             let is_whole = end == HEAD.len() + 1 && whole.as_bytes()[end - 1] == b'}';
             assert!(read(&whole[..end]).is_err() || is_whole, "{end}");
         }
-        for text in ["", "[]", "{}", "{\"format\":\"other\",\"schema_version\":1}", "{\"a\"}", "}}", &"[".repeat(1000), &format!("{whole} x")] {
+        for text in
+            ["", "[]", "{}", "{\"format\":\"other\",\"schema_version\":1}", "{\"a\"}", "}}", &"[".repeat(1000), &format!("{whole} x")]
+        {
             assert!(read(text).is_err(), "{text}");
         }
     }

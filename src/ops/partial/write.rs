@@ -249,11 +249,7 @@ fn meet(
 }
 
 /// Reads a table of the target row by row, as canonical JSON.
-fn each_target_row(
-    transaction: &mut dyn WriteTransaction,
-    shape: &TableShape,
-    each: &mut dyn FnMut(&[&str]),
-) -> Result<(), OpError> {
+fn each_target_row(transaction: &mut dyn WriteTransaction, shape: &TableShape, each: &mut dyn FnMut(&[&str])) -> Result<(), OpError> {
     let mut failed: Option<BoxError> = None;
     let mut group = |group: &RowGroup| -> Result<(), BoxError> {
         let mut columns = Vec::with_capacity(group.columns.len());
@@ -300,12 +296,7 @@ fn remove(transaction: &mut dyn WriteTransaction, pair: &Pair<'_>, wanted: &Hash
     Ok(())
 }
 
-fn insert(
-    job: &Job<'_>,
-    transaction: &mut dyn WriteTransaction,
-    pair: &Pair<'_>,
-    wanted: &HashMap<String, Wanted>,
-) -> Result<(), OpError> {
+fn insert(job: &Job<'_>, transaction: &mut dyn WriteTransaction, pair: &Pair<'_>, wanted: &HashMap<String, Wanted>) -> Result<(), OpError> {
     let mut left: HashMap<&str, u64> = HashMap::new();
     let (mut rows, mut failed, mut place) = (Vec::new(), None, 0);
     let mut send = |rows: &mut Vec<Vec<Value>>| -> Result<(), OpError> {

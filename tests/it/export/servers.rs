@@ -68,7 +68,8 @@ fn a_question_is_asked_on_the_server_of_what_it_names_and_leaves_nothing_there()
     let dbelay = |arguments: &[&str]| run(cluster, &sandbox, &database.url(), arguments);
     dbelay(&["snapshot"]).exits(0);
     database.psql("DELETE FROM orders");
-    let asked = dbelay(&["-v", "query", "HEAD", "SELECT name, spent FROM spenders WHERE spent > 9.9 ORDER BY spent", "--format", "csv"]).exits(0);
+    let asked =
+        dbelay(&["-v", "query", "HEAD", "SELECT name, spent FROM spenders WHERE spent > 9.9 ORDER BY spent", "--format", "csv"]).exits(0);
     assert_eq!(asked.stdout, "name,spent\r\nann,12.5\r\nbob,100\r\n", "numbers compare as numbers");
     assert!(asked.stderr.contains("users (2 rows)") && asked.stderr.contains("orders (3 rows)") && !asked.stderr.contains("big"));
     let exact = dbelay(&["query", "HEAD", "SELECT balance FROM users WHERE id = 1", "--format", "jsonl"]).exits(0).stdout;
@@ -98,4 +99,34 @@ fn a_json_export_is_imported_through_the_server_as_it_was() {
         dbelay(&["export", "--output", "a.sql"]).exits(0);
         dbelay(&["import", "a.sql"]).exits(2).says(&["psql"]);
     }
+}
+
+#[test]
+fn chosen_rows_come_back_with_what_they_refer_to_and_their_sequences() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let sandbox = Sandbox::new();
+    let database = made(cluster, &sandbox, SHOP);
+    let dbelay = |arguments: &[&str]| run(cluster, &sandbox, &database.url(), arguments);
+    dbelay(&["snapshot", "--tag", "good"]).exits(0);
+    let target = cluster.database();
+    let arguments = ["restore", "good", "--table", "orders", "--where", "total > 9.9 AND total < 50", "--to", &target.url()];
+    dbelay(&arguments).exits(0).prints(&["orders: 1 row asked for", "users: 1 row along"]);
+    assert_eq!(
+        target.psql("SELECT o.id, u.name, u.balance FROM orders o JOIN users u ON u.id = o.user_id"),
+        "1|ann|12345678901234567890.00000000000000000001\n"
+    );
+    assert_eq!(target.psql("INSERT INTO orders(user_id) VALUES(1) RETURNING id"), "4\n");
+    assert_eq!(target.psql("SELECT count(*) FROM pg_constraint WHERE contype = 'f'"), "1\n");
+    database.psql("DELETE FROM orders; DELETE FROM users; UPDATE big SET body = 'y' WHERE id = 5");
+    dbelay(&["restore", "good", "--table", "orders", "--to", &database.url()])
+        .exits(0)
+        .prints(&["orders: inserted 3", "users: inserted 2"]);
+    assert_eq!(database.psql("SELECT sum(total), count(*) FROM orders"), "112.5|3\n");
+    dbelay(&["restore", "good", "--table", "big", "--to", &database.url()]).exits(3).says(&["`big`: 1 row (5)"]);
+    dbelay(&["restore", "good", "--table", "big", "--overwrite", "--to", &database.url()]).exits(0);
+    dbelay(&["restore", "good", "--table", "audit.lines", "--where", "t = 'x'", "--to", &database.url()])
+        .exits(0)
+        .prints(&["1 there already"]);
+    dbelay(&["diff", "good", "live", "--exit-code"]).exits(0);
+    dbelay(&["restore", "good", "--validate-only", "--to", &cluster.database().url()]).exits(0);
 }
