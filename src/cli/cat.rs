@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(required_unless_present = "object")]
     pub table: Option<String>,
     /// Only the row with this primary key; the parts of a longer key between commas, or as a JSON array
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub key: Option<String>,
     /// In which form [default: csv, or json with --json]
     #[arg(long, value_enum, value_name = "FORMAT")]

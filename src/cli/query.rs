@@ -34,6 +34,9 @@ const TABLE_ROWS_MAX: u64 = 1_000;
 /// How many rows of a server's answer are taken, where nothing else is said.
 const SERVER_ROWS_MAX: u64 = 100_000;
 
+/// How many rows a server can be asked for at all.
+const FETCHED_MAX: usize = 2_147_483_646;
+
 /// What scratch databases on a server are called, before a number. Those that a crash left are dropped with the ones of rehearsals.
 const SCRATCH: &str = "dbelay_rehearsal_";
 
@@ -103,6 +106,9 @@ pub trait Hears {
 
     /// Hears a row; an error ends the question.
     fn row(&mut self, row: Vec<Value>) -> Result<ControlFlow<()>, CliError>;
+
+    /// Hears that a server had more rows than it was asked for.
+    fn cut(&mut self) {}
 }
 
 /// Asks a state; returns the tables that were filled for it, with their rows. `server_rows_max` bounds what a server is asked for.
@@ -150,7 +156,7 @@ fn ask_server(
     hears: &mut dyn Hears,
 ) -> Result<Vec<(String, u64)>, CliError> {
     let answered = server_scratch(project, &state.settings, |engine| {
-        let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX).min(usize::MAX - 1);
+        let rows_max = usize::try_from(rows_max).map_or(FETCHED_MAX, |rows| rows.min(FETCHED_MAX));
         query::ask_server(engine, state, &project.store, sql, rows_max, project.progress()).map_err(usage)
     });
     let (answer, filled) = answered?;
@@ -161,7 +167,7 @@ fn ask_server(
         }
     }
     if answer.is_cut {
-        project.cx.output.warn(format_args!("the server was asked for {} only; `--limit` sets how many", counted(rows_max, "row")));
+        hears.cut();
     }
     Ok(filled)
 }
@@ -232,6 +238,10 @@ struct Answer<'a> {
 impl Hears for Answer<'_> {
     fn columns(&mut self, columns: Vec<String>) {
         self.columns = distinct(columns);
+    }
+
+    fn cut(&mut self) {
+        self.is_cut = true;
     }
 
     fn row(&mut self, row: Vec<Value>) -> Result<ControlFlow<()>, CliError> {

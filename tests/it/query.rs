@@ -79,7 +79,7 @@ fn what_would_change_something_is_refused_and_a_mistake_is_named_with_its_place(
         ("SELECT 1; SELECT 2", "more than one statement"),
         ("SELECT 1; DROP TABLE users", "change the schema"),
         ("SELECT nme FROM users", "no such column: nme, at line 1, column 8: `nme`"),
-        ("SELECT * FROM nothing", "no such table: nothing"),
+        ("SELECT * FROM nowhere", "no such table: nowhere"),
         ("SELECT load_extension('x')", "load_extension"),
     ] {
         sandbox.dbelay(&["query", "first", sql]).exits(2).says(&[words]);

@@ -12,7 +12,7 @@ use crate::ops::export::{FORMAT, read_cell};
 use crate::ops::plan::plan;
 use crate::progress::Progress;
 use crate::rows::TableShape;
-use crate::schema::{Schema, Settings, TableKind};
+use crate::schema::{ObjectKind, Schema, Settings, TableKind};
 use crate::snapshot::manifest::{FORMAT_VERSION, SourceName};
 use crate::store::{BatchMode, Store};
 use crate::value::Value;
@@ -282,8 +282,11 @@ pub fn fill<R: BufRead>(
     filling.flush()?;
     let (late, count) = (std::mem::take(&mut filling.late), filling.count);
     transaction.finish_schema(&wanted.schema)?;
-    for table in head.schema.tables.iter().filter(|table| table.kind == TableKind::Materialized) {
-        transaction.refresh(&table.name)?;
+    // One that was never filled has no shape.
+    let is_filled = |name: &str| head.tables.iter().any(|shape| shape.name == name);
+    let views = head.schema.objects.iter().filter(|object| object.kind == ObjectKind::MaterializedView);
+    for object in views.filter(|object| is_filled(&object.name)) {
+        transaction.refresh(&object.name)?;
     }
     transaction.finish_rows(&wanted.schema)?;
     let is_internal = |shape: &&TableShape| kind(head, &shape.name) == Some(&TableKind::Internal);
