@@ -30,10 +30,12 @@ pub mod completions;
 pub mod demo;
 pub mod demo_apply;
 pub mod diff;
+pub mod export;
 pub mod forget;
 pub mod fsck;
 pub mod gc;
 pub mod hook;
+pub mod import;
 pub mod init;
 pub mod isolate;
 pub mod key;
@@ -43,6 +45,7 @@ pub mod migrate;
 pub mod op;
 pub mod page;
 pub mod pin;
+pub mod query;
 pub mod redo;
 pub mod rehearse;
 pub mod restore;
@@ -166,6 +169,9 @@ pub enum Command {
     Forget(forget::Args),
     Cat(cat::Args),
     Gc(gc::Args),
+    Query(query::Args),
+    Export(export::Args),
+    Import(import::Args),
     Fsck(fsck::Args),
     Key(key::Args),
     Verify(verify::Args),
@@ -271,6 +277,9 @@ fn run(command: &Command, cx: &Context) -> Result<Exit, CliError> {
         Command::Forget(args) => forget::run(args, cx),
         Command::Cat(args) => cat::run(args, cx),
         Command::Gc(args) => gc::run(args, cx),
+        Command::Query(args) => query::run(args, cx),
+        Command::Export(args) => export::run(args, cx),
+        Command::Import(args) => import::run(args, cx),
         Command::Fsck(args) => fsck::run(args, cx),
         Command::Key(args) => key::run(args, cx),
         Command::Verify(args) => verify::run(args, cx),

@@ -134,6 +134,29 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(directory_of(to))
 }
 
+/// Gives a file the first of these names that nothing has, durably; returns it. The names *must* be in one folder of the file's file system.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] where each of them is taken, else what the system says. The file has its old name then.
+pub fn rename_to_free(from: &Path, names: &mut dyn Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    for to in names {
+        if to.symlink_metadata().is_ok() {
+            continue;
+        }
+        step();
+        // A link never takes the place of another file, also where somebody makes that one just now.
+        match fs::hard_link(from, &to) {
+            Ok(()) => fs::remove_file(from)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            // Not every file system has links.
+            Err(_) => fs::rename(from, &to)?,
+        }
+        sync_dir(directory_of(&to))?;
+        return Ok(to);
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
 /// Opens a file for its owner alone.
 ///
 /// # Errors
@@ -185,6 +208,26 @@ impl TemporaryFile {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Returns where it is as long as it is not there. What else writes to it there syncs it too.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file the first of these names that nothing has, durably; returns it. The names *must* be in the directory where it was begun.
+    ///
+    /// # Errors
+    /// As [`rename_to_free`]. The file is gone then.
+    pub fn publish_as_free(mut self, names: &mut dyn Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+        if let Some(buffered) = self.file.take() {
+            let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+            step();
+            file.sync_all()?;
+        }
+        let named = rename_to_free(&self.path, names)?;
+        self.path = PathBuf::new();
+        Ok(named)
     }
 
     /// Gives the file its name, durably; one that has the name already is replaced. The directory *must* be on the same file system.
@@ -268,6 +311,23 @@ mod tests {
         remove(&path).expect("gone");
         remove(&path).expect("still gone");
         assert_eq!(fs::read_dir(&nested).expect("the directory").count(), 0);
+    }
+
+    #[test]
+    fn a_file_takes_the_first_name_that_is_free_and_never_anothers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let names = || ["a", "a-2", "a-3"].map(|name| dir.path().join(name)).into_iter();
+        for expected in ["a", "a-2", "a-3"] {
+            let mut file = TemporaryFile::create_in(dir.path()).expect("a file");
+            file.write_all(expected.as_bytes()).expect("written");
+            assert_eq!(file.publish_as_free(&mut names()).expect("a name"), dir.path().join(expected));
+        }
+        let file = TemporaryFile::create_in(dir.path()).expect("a file");
+        assert_eq!(file.publish_as_free(&mut names()).expect_err("none is free").kind(), io::ErrorKind::AlreadyExists);
+        for name in ["a", "a-2", "a-3"] {
+            assert_eq!(fs::read(dir.path().join(name)).expect("the file"), name.as_bytes());
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 3);
     }
 
     #[test]

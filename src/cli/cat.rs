@@ -10,7 +10,7 @@ use dbelay::render::{self, csv};
 use dbelay::rows::TableShape;
 use dbelay::schema::Schema;
 use dbelay::snapshot::changes::Row;
-use dbelay::snapshot::manifest::TableManifest;
+use dbelay::snapshot::manifest::{Group, TableManifest};
 use dbelay::snapshot::select::Target;
 use dbelay::snapshot::{chunks, rowdiff};
 use dbelay::store::BatchMode;
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(required_unless_present = "object")]
     pub table: Option<String>,
     /// Only the row with this primary key; the parts of a longer key between commas, or as a JSON array
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub key: Option<String>,
     /// In which form [default: csv, or json with --json]
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -91,7 +91,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         })?),
     };
     let shape = manifest.shape();
-    let out = if format == Format::Json { cx.output.document() } else { cx.output.paged() };
+    let out = if format == Format::Json { cx.output.document() } else { cx.output.rows() };
     let mut writer = Writer { format, sql, schema: &state.schema, shape: &shape, out, rows: 0 };
     writer.begin()?;
     match chosen {
@@ -130,18 +130,30 @@ pub fn find_row(project: &Project<'_>, manifest: &TableManifest, key: &str) -> R
         let names: Vec<&str> = manifest.identity.iter().map(|&at| manifest.columns[at].shape.name.as_str()).collect();
         return Err(CliError::usage(format_args!("the key of `{}` has {} parts: {}", manifest.name, names.len(), names.join(","))));
     }
-    for group in chunks::row_groups(manifest, &project.store)? {
+    let groups = chunks::row_groups(manifest, &project.store)?;
+    // Where the tree says which group it is in, that one is read first; the others only if it is not there.
+    let likely = likely_group(manifest, &groups, &parts);
+    let order = likely.into_iter().chain((0..groups.len()).filter(|at| Some(*at) != likely));
+    for group in order.filter_map(|at| groups.get(at)) {
         let mut candidates: Vec<usize> = (0..usize::try_from(group.rows)?).collect();
         for (&column, part) in manifest.identity.iter().zip(&parts) {
-            let cells = chunks::column_chunk(manifest, &group, column, &project.store)?;
+            let cells = chunks::column_chunk(manifest, group, column, &project.store)?;
             candidates.retain(|&row| cells.get(row).is_some_and(|cell| &**cell != "null" && render::plain_cell(cell) == *part));
         }
         if let Some(&row) = candidates.first() {
-            let cell = |column| Ok(chunks::column_chunk(manifest, &group, column, &project.store)?.swap_remove(row));
+            let cell = |column| Ok(chunks::column_chunk(manifest, group, column, &project.store)?.swap_remove(row));
             return (0..manifest.columns.len()).map(cell).collect::<Result<_, CliError>>().map(Some);
         }
     }
     Ok(None)
+}
+
+/// Finds the row group that a whole number as the key of a table in the order of its keys must be in.
+fn likely_group(manifest: &TableManifest, groups: &[Group], parts: &[String]) -> Option<usize> {
+    let [key] = parts else { return None };
+    let key: i64 = key.parse().ok().filter(|_| manifest.identity == manifest.locator)?;
+    let after = groups.partition_point(|group| group.first.parse::<i64>().is_ok_and(|first| first <= key));
+    after.checked_sub(1)
 }
 
 struct Writer<'a> {

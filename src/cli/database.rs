@@ -93,6 +93,14 @@ impl Database {
         }
     }
 
+    /// Returns how a file is opened; none where a server has it.
+    pub fn sqlite_options(&self) -> Option<Options> {
+        match &self.kind {
+            Kind::Sqlite { options, .. } => Some(options.clone()),
+            Kind::Server(_) => None,
+        }
+    }
+
     /// Returns what messages call it: the path, or the place without secrets.
     pub fn shown(&self) -> String {
         match &self.kind {

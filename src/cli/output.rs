@@ -53,6 +53,7 @@ pub struct Output {
     verbosity: u8,
     stdout_color: ColorChoice,
     stderr_color: ColorChoice,
+    stdout_terminal: bool,
     stderr_terminal: bool,
     pager: Option<super::pager::PagerSpec>,
     /// The options that name database and store, for the commands that hints name; with a leading blank, or empty.
@@ -74,6 +75,7 @@ impl Output {
             verbosity: global.verbose,
             stdout_color: color(global.color, stdout_terminal, environment),
             stderr_color: color(global.color, environment.stderr_terminal, environment),
+            stdout_terminal,
             stderr_terminal: environment.stderr_terminal,
             pager: if paged { super::pager::PagerSpec::of(environment) } else { None },
             place: place(global, environment),
@@ -116,7 +118,13 @@ impl Output {
     /// before [`Out::finish`].
     pub fn document(&self) -> Out {
         self.document_printed.store(true, Ordering::Relaxed);
-        Out::new(Box::new(io::stdout()), ColorChoice::Never, None, &self.reader_gone)
+        // Every byte is the document's: nothing is taken for a colour.
+        Out::new(Box::new(io::stdout()), ColorChoice::AlwaysAnsi, None, &self.reader_gone)
+    }
+
+    /// Returns standard output for rows: byte for byte where a program reads them, through the pager where somebody does.
+    pub fn rows(&self) -> Out {
+        if self.stdout_terminal { self.paged() } else { self.document() }
     }
 
     /// Prints the one JSON document, with `schema_version` before its own fields.

@@ -1,4 +1,8 @@
-//! `dbelay restore`: writes a snapshot into another, empty database.
+//! `dbelay restore`: writes a snapshot into another, empty database, or some of its rows into any. [`partial`] is about rows, [`validate`] about
+//! looking before.
+
+mod partial;
+mod validate;
 
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, rollback};
@@ -15,25 +19,47 @@ const EXAMPLES: &str = "\
 Examples:
   dbelay restore HEAD --to ./copy.db
   dbelay restore \"@{yesterday}\" --to sqlite:/tmp/yesterday.db
-  dbelay restore pre --to postgres://localhost/shop_copy";
+  dbelay restore pre --to postgres://localhost/shop_copy
+  dbelay restore HEAD --validate-only
+  dbelay restore pre --table orders --where \"user_id = 7\" --to ./app.db";
 
-/// Write a snapshot into another, empty database or file
+/// Write a snapshot into another, empty database or file, or some of its rows into any database
+///
+/// With `--table` the rows of these tables are written, or with `--where` those for which an SQL condition holds, and with them the rows that they refer to by
+/// foreign keys. Rows that are there already are left; where one is there with other values, nothing is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Which snapshot: HEAD, HEAD~2, an id, a tag, pre, post, failed, @{2 hours ago}
     pub snapshot: String,
     /// Where to; a database that is empty or does not exist
-    #[arg(long, value_name = "URL")]
-    pub to: String,
+    #[arg(long, value_name = "URL", required_unless_present = "validate_only")]
+    pub to: Option<String>,
+    /// Check everything that a restore needs, and write nothing; exits with 1 if it would fail
+    #[arg(long)]
+    pub validate_only: bool,
+    /// Only the rows of this table, into any database; can be given more than once
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Only the rows of the table for which this holds, in the SQL of its engine
+    #[arg(long = "where", value_name = "SQL")]
+    pub condition: Option<String>,
+    /// Leave out what the rows refer to, and name it
+    #[arg(long)]
+    pub no_closure: bool,
+    /// Put the snapshot's values over rows that are there with others
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    partial::check_options(args)?;
     let project = Project::open(cx, Need::Existing)?;
     let id = project.select_snapshot(&args.snapshot)?;
     let (snapshot, state) = project.load(id)?;
-    let url = parse_url(cx, &args.to)?;
+    let Some(to) = &args.to else { return validate::run(cx, &project, id, &state, None) };
+    let url = parse_url(cx, to)?;
     if url.engine() != snapshot.source.engine {
         let message = format!(
             "snapshot {} is of a {} database, and `{url}` is a {} database: a snapshot is restored by the engine that it comes from",
@@ -44,6 +70,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         return Err(CliError::usage(message).hint("name a new database of that engine with `--to`"));
     }
     let target = Database::of(cx, &url, project.config.as_ref())?;
+    if args.validate_only {
+        return validate::run(cx, &project, id, &state, Some(&target));
+    }
+    if !args.tables.is_empty() {
+        return partial::run(args, cx, &project, id, &state, &target);
+    }
     let was_there = target.exists()?;
     if !is_empty(&target, was_there)? {
         return Err(CliError::usage(format_args!("`{}` exists and is not empty", target.shown()))

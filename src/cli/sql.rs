@@ -50,6 +50,15 @@ pub fn sql_writer(source: &SourceName, with_owners: bool) -> Result<SqlWriter, C
 }
 
 impl SqlWriter {
+    /// Writes the name of a table as it stands in a statement.
+    pub fn table(&self, name: &str) -> String {
+        match self {
+            Self::Sqlite => format!("\"{}\"", name.replace('"', "\"\"")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres { default_schema, .. } => postgres::table(default_schema, name),
+        }
+    }
+
     /// Returns the statement that inserts a row into a table of this schema.
     pub fn insert(&self, schema: &Schema, shape: &TableShape, row: &[Value]) -> String {
         match self {

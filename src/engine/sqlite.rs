@@ -2,7 +2,8 @@
 //!
 //! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
-//!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
+//!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`scratch`] about databases of nobody, [`dump`] about text
+//!   that is loaded into one, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
 //!   that nobody wrote.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
@@ -10,6 +11,7 @@
 //!   and their line in `sqlite_schema` is written as it stood. So a module that this build does not have does not matter.
 
 pub mod condition;
+pub mod dump;
 mod extension;
 pub mod fingerprint;
 mod locks;
@@ -18,6 +20,7 @@ mod query;
 mod read;
 mod relaxed;
 mod schema;
+pub mod scratch;
 pub mod script;
 pub mod settings;
 mod statement;
@@ -130,15 +133,21 @@ impl Sqlite {
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
         let site = Site::new(path, options);
         let sqlite = Self { connection, site, is_read_only: false }.set_up()?;
+        sqlite.set_creation(settings)?;
+        Ok(sqlite)
+    }
+
+    /// Gives a new database what only a new one can be given.
+    fn set_creation(&self, settings: &Settings) -> Result<(), EngineError> {
         for name in ["encoding", "page_size", "auto_vacuum"] {
             if let Some(setting) = settings.get(name) {
                 let value = &setting.value;
                 if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                    sqlite.statement(&format!("PRAGMA {name}='{value}'"), "setting up the new database")?;
+                    self.statement(&format!("PRAGMA {name}='{value}'"), "setting up the new database")?;
                 }
             }
         }
-        Ok(sqlite)
+        Ok(())
     }
 
     /// Reads the file's first page, and waits for others' locks.
@@ -332,6 +341,10 @@ impl Site {
     /// Checks that the name still means the file that was opened: a file that was removed or replaced since is nobody's database, though
     /// SQLite would go on with it.
     fn check_file(&self) -> Result<(), EngineError> {
+        // A scratch database has no name.
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
+        }
         check_file(&self.path)?;
         if file_id(&self.path) != self.file {
             let words = "another file has taken its place since it was opened; try again";

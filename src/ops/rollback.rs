@@ -228,7 +228,10 @@ impl Sender<'_> {
 }
 
 /// Inserts all rows of a table.
-fn fill(target: &mut dyn PatchTarget, manifest: &TableManifest, store: &Store) -> Result<u64, OpError> {
+///
+/// # Errors
+/// The target's and the store's.
+pub fn fill(target: &mut dyn PatchTarget, manifest: &TableManifest, store: &Store) -> Result<u64, OpError> {
     let shape = manifest.shape();
     let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.insert_rows(&shape, rows) };
     rowdiff::table_rows(manifest, store, &mut |row| sender.push(decode_cells(store, row.iter())))?;

@@ -248,16 +248,16 @@ mod tests {
         for lost in first.len() / sector..whole.len() / sector {
             let mut torn = whole.clone();
             torn[(lost * sector).max(first.len())..(lost + 1) * sector].fill(0);
-            let reading = parse(&torn);
+            let reading = parse(&torn, None);
             assert_eq!((reading.damage, reading.entries.len(), reading.whole_bytes), (None, 1, first.len() as u64), "sector {lost}");
             // Within a sector nothing is lost by itself.
             torn = whole.clone();
             torn[lost * sector + 10..lost * sector + 500].fill(0);
-            assert!(parse(&torn).damage.is_some(), "within sector {lost}");
+            assert!(parse(&torn, None).damage.is_some(), "within sector {lost}");
         }
         let mut early = [whole, b"{}\n".to_vec()].concat();
         early[sector * 2..sector * 3].fill(0);
-        assert!(parse(&early).damage.is_some(), "what is not the last line was whole once");
+        assert!(parse(&early, None).damage.is_some(), "what is not the last line was whole once");
     }
 
     #[test]

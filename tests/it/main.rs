@@ -15,6 +15,7 @@ mod demo;
 mod diff;
 mod drill;
 mod encryption;
+mod export;
 #[cfg(target_os = "linux")]
 mod faults;
 mod forget;
@@ -32,11 +33,13 @@ mod npm;
 mod oracle;
 #[cfg(target_os = "linux")]
 mod pairs;
+mod partial_restore;
 #[cfg(all(target_os = "linux", feature = "postgres"))]
 mod pg_kills;
 #[cfg(all(unix, feature = "postgres"))]
 mod postgres;
 mod property;
+mod query;
 mod reading;
 mod rehearse;
 mod restoring;

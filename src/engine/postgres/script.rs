@@ -736,6 +736,11 @@ impl Insert {
     }
 }
 
+/// Writes the name of a table, as it is shown, as it stands in a statement.
+pub fn table(default_schema: &str, shown: &str) -> String {
+    sql_of_shown(default_schema, shown)
+}
+
 /// Returns the statements that write a row of a table, without the final semicolon of the last one.
 pub fn insert(default_schema: &str, schema: &Schema, shape: &TableShape, row: &[Value]) -> String {
     if shape.name == LARGE_OBJECTS {

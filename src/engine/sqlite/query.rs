@@ -71,7 +71,7 @@ fn ask(state: &State<'_>, sql: &str, rows_max: usize) -> Result<Answer, EngineEr
     Ok(answer)
 }
 
-fn value(cell: ValueRef<'_>) -> Value {
+pub(super) fn value(cell: ValueRef<'_>) -> Value {
     match cell {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
