@@ -16,6 +16,7 @@
 //! | `schema` | id of the schema object |
 //! | `settings` | `{name: {"value","scope"}}`, scope `exact` (a rollback restores it) or `creation` (only a new database gets it) |
 //! | `tables` | `[{"name","rows","manifest"}]` in creation order |
+//! | `files`? | id of the files object, which `src/snapshot/files.rs` specifies: files beside the database, read after it. No part of a table, nor of what proves two states of a database equal |
 //! | `origin` | `{"dbelay","user"?,"host"?,"command"?,"git"?}`, never part of a comparison; `git` is `{"branch"?,"commit"?}`, where the project's history stood |
 //!
 //! ## Schema object
@@ -62,7 +63,8 @@ pub mod build;
 pub mod changes;
 pub mod chunks;
 pub mod compare;
-mod cores;
+pub(crate) mod cores;
+pub mod files;
 pub mod manifest;
 pub mod rowdiff;
 pub mod seam;

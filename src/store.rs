@@ -18,7 +18,8 @@
 //! write then. Files of other names are ignored; those that begin with `tmp-` are leftovers that the holder of the lock may delete.
 //!
 //! ## Object
-//! JSON bytes; the id is their SHA-256. How a pack holds them has no part in the id.
+//! JSON bytes, or the raw bytes of a file's chunk (where this page says JSON, it means an object's bytes, whatever they are); the id is their SHA-256.
+//! How a pack holds them has no part in the id.
 //!
 //! ## Pack
 //! `DBLYPAK1`, the payloads one after the other, the index, and a footer of 64 bytes. Numbers are little endian.

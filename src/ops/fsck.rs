@@ -6,6 +6,7 @@ use super::capture;
 use super::{OpError, journal};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
+use crate::snapshot::files::{content, listing};
 use crate::snapshot::manifest::{Node, TableManifest};
 use crate::store::{Damage, FsckDepth, FsckReport, Store};
 use crate::value::{Value, split_array};
@@ -26,6 +27,9 @@ pub fn fsck(store: &Store, depth: FsckDepth, progress: &dyn Progress) -> Result<
                 let mut lost = walk.object(snapshot.schema);
                 for table in &snapshot.tables {
                     lost = lost.or_else(|| walk.manifest(table.manifest).map(|what| format!("table `{}`: {what}", table.name)));
+                }
+                if let Some(files) = &snapshot.files {
+                    lost = lost.or_else(|| walk.files(*files).map(|what| format!("its files: {what}")));
                 }
                 if let Some(what) = lost {
                     report.damage.push(Damage { path, object: None, what: format!("cannot be restored whole: {what}") });
@@ -118,6 +122,20 @@ impl Walk<'_> {
             }
             _ => Err(format!("node {id} does not stand at the depth that its manifest says")),
         }
+    }
+
+    fn files(&mut self, id: ObjectId) -> Option<String> {
+        self.remember(id, |walk| {
+            let listing = match listing::read(walk.store, &id) {
+                Ok(listing) => listing,
+                Err(error) => return Some(super::with_causes(&error)),
+            };
+            listing.entries.iter().find_map(|entry| match content::chunks(walk.store, entry) {
+                // What is read of packs proves each chunk by its id.
+                Ok(chunks) => chunks.into_iter().find_map(|chunk| walk.object(chunk)).map(|what| format!("`{}`: {what}", entry.path)),
+                Err(error) => Some(format!("`{}`: {}", entry.path, super::with_causes(&error))),
+            })
+        })
     }
 
     fn chunk(&mut self, id: ObjectId, rows: u64) -> Option<String> {
