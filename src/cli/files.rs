@@ -8,9 +8,9 @@ use dbelay::ops::journal::OperationResult;
 use dbelay::ops::migrate::Outcome;
 use dbelay::ops::{OpError, Session, capture};
 use dbelay::render;
-use dbelay::snapshot::files::Files;
 use dbelay::snapshot::files::changes::{FileChange, FileCounts, diff};
 use dbelay::snapshot::files::listing::Listing;
+use dbelay::snapshot::files::{EntryKind, Files};
 use dbelay::snapshot::manifest::Snapshot;
 use dbelay::store::{BatchMode, Store};
 use serde_json::{Value, json};
@@ -34,6 +34,7 @@ pub fn plan(session: &Session<'_>, target: ObjectId, live: Option<&Captured>) ->
 pub fn lines(plan: &FilePlan) -> Vec<String> {
     let line = |change: &FileChange| match (&change.before, &change.after) {
         (_, None) => format!("remove {} `{}`", change.before.as_ref().map_or("file", |entry| entry.kind.word()), change.path),
+        (None, Some(after)) if after.kind == EntryKind::Dir => format!("make folder `{}`", change.path),
         (None, Some(after)) => format!("put {} `{}` back ({})", after.kind.word(), change.path, change.sentence()),
         (Some(_), Some(after)) => format!("put {} `{}` back: {}", after.kind.word(), change.path, change.sentence()),
     };
@@ -63,6 +64,22 @@ pub fn written(written: &Written) -> String {
     let parts = [(written.written, "written"), (written.removed, "removed"), (written.dressed, "given its time and permissions")];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", number(*n))).collect();
     if parts.is_empty() { "no files written".to_owned() } else { format!("files: {}", parts.join(", ")) }
+}
+
+/// Tells where the files are not those of a snapshot, after a rollback that left them alone.
+pub fn tell_left_alone(session: &Session<'_>, cx: &Context, target: ObjectId, live: Option<&Captured>) -> Result<(), CliError> {
+    if session.files.is_none() || capture::read_snapshot(session.store, target)?.files.is_none() {
+        return Ok(());
+    }
+    let counts = FileCounts::of(&plan(session, target, live)?.changes);
+    match counts.added + counts.removed + counts.changed {
+        0 => {}
+        1 => cx.output.note("1 file is not as it was then, and was left alone; `--with-files` puts it back"),
+        n => cx
+            .output
+            .note(format_args!("{} files are not as they were then, and were left alone; `--with-files` puts them back", number(n))),
+    }
+    Ok(())
 }
 
 /// Makes an error of files that could not be put back; none where there are none.

@@ -393,16 +393,17 @@ impl<'a> Project<'a> {
         let when = super::time::stamp_text(&entry.time);
         let before = entry.before.map(|id| id.short()).unwrap_or_default();
         let word = entry.kind.word();
-        let message = format!("`dbelay {word}`{command} of {when} was interrupted, and the database is not as it was before");
+        let (what, with_files) = if entry.files { ("the database with its files", " --with-files") } else { ("the database", "") };
+        let message = format!("`dbelay {word}`{command} of {when} was interrupted, and {what} is not as it was before");
         let target = if entry.kind == OperationKind::Migrate { "pre".to_owned() } else { before };
         let others = if entry.kind == OperationKind::Migrate {
             "`dbelay migrate --resume` runs its command again, `dbelay migrate --accept` keeps what it did"
         } else {
             "`dbelay snapshot` keeps it"
         };
-        CliError::new(ErrorKind::Failed, message)
-            .state(super::DatabaseState::Unchanged)
-            .hint(format_args!("`dbelay diff {target} live` shows what it did, `dbelay rollback {target}` puts everything back, {others}"))
+        CliError::new(ErrorKind::Failed, message).state(super::DatabaseState::Unchanged).hint(format_args!(
+            "`dbelay diff {target} live` shows what it did, `dbelay rollback {target}{with_files}` puts everything back, {others}"
+        ))
     }
 }
 

@@ -114,6 +114,9 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
             settle(None)?;
         }
         report(project, &done, intent, scope, name)?;
+        if let (Done::RolledBack(done), false, Scope::Everything) = (&done, intent.files, scope) {
+            files::tell_left_alone(session, cx, intent.target, done.safety.files.as_ref())?;
+        }
         if let Done::RolledBack(done) = &done
             && let Some(error) = files::failure(done.files.as_ref(), "the database is what it was to be", done.safety.id)
         {

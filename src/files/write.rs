@@ -7,7 +7,7 @@
 //!   moment is not kept from it; whoever may do that may write there anyway.)
 //! - A replaced file keeps its owner, as far as this process may give it; a new one gets that of its folder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -78,15 +78,22 @@ pub type Content<'a> = dyn Fn(&Entry, &mut dyn FnMut(&[u8]) -> io::Result<()>) -
 pub struct Staged {
     root: PathBuf,
     changes: Vec<FileChange>,
+    folders: Vec<Entry>,
     files: HashMap<usize, StagedFile>,
     replace: Replace,
 }
 
-/// Writes the files of changes, which stand in the order of their paths, beside their places.
+/// Writes the files of changes, which stand in the order of their paths, beside their places. `folders` are all those that there are to be.
 ///
 /// # Errors
 /// [`WriteError`]; nothing was changed then.
-pub fn stage(root: &Path, changes: Vec<FileChange>, replace: Replace, content: &Content<'_>) -> Result<Staged, WriteError> {
+pub fn stage(
+    root: &Path,
+    changes: Vec<FileChange>,
+    folders: Vec<Entry>,
+    replace: Replace,
+    content: &Content<'_>,
+) -> Result<Staged, WriteError> {
     let mut files = HashMap::new();
     for (at, change) in changes.iter().enumerate() {
         let Some(entry) = change.after.as_ref().filter(|entry| entry.kind == EntryKind::File && needs_content(change)) else { continue };
@@ -97,7 +104,7 @@ pub fn stage(root: &Path, changes: Vec<FileChange>, replace: Replace, content: &
         content(entry, &mut |bytes| file.write_all(bytes))?;
         files.insert(at, file.stage(|file| dress(file, entry, &place)).map_err(failed)?);
     }
-    Ok(Staged { root: root.to_owned(), changes, files, replace })
+    Ok(Staged { root: root.to_owned(), changes, folders, files, replace })
 }
 
 /// Removes what a process that died left on its way.
@@ -223,12 +230,11 @@ impl Staged {
                 Err(error) => failed(&change.path, error, &mut written),
             }
         }
-        // A folder that nobody may write into gets its permissions when everything is in it.
-        for change in changes.iter().rev() {
-            if let Some(after) = change.after.as_ref().filter(|after| after.kind == EntryKind::Dir)
-                && let Err(error) = self.dress_folder(after)
-            {
-                failed(&change.path, error, &mut written);
+        // A folder that nobody may write into gets its permissions when everything is in it, and its time when nothing happens in it any more.
+        let touched: HashSet<&[u8]> = changes.iter().flat_map(|change| [change.path.0.as_slice(), parent(&change.path)]).collect();
+        for folder in self.folders.iter().rev().filter(|folder| touched.contains(folder.path.0.as_slice())) {
+            if let Err(error) = self.dress_folder(folder) {
+                failed(&folder.path, error, &mut written);
             }
         }
         written
@@ -292,12 +298,13 @@ impl Staged {
     fn dress_folder(&self, entry: &Entry) -> io::Result<()> {
         let place = self.checked_place(&entry.path)?;
         #[cfg(unix)]
-        if let Some(mode) = entry.mode
-            && let Ok(metadata) = place.symlink_metadata()
+        if let Ok(metadata) = place.symlink_metadata()
             && metadata.is_dir()
-            && Look::of(&metadata).mode != mode & 0o7777
         {
-            return fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(mode & 0o7777));
+            if let Some(mode) = entry.mode.filter(|mode| Look::of(&metadata).mode != mode & 0o7777) {
+                fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(mode & 0o7777))?;
+            }
+            set_time(entry, &place)?;
         }
         let _ = place;
         Ok(())
@@ -329,6 +336,12 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+/// Returns the path of the folder that something stands in; empty at the top.
+fn parent(path: &FilePath) -> &[u8] {
+    let end = path.0.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    path.0.get(..end).unwrap_or_default()
 }
 
 fn changed_since() -> io::Error {
@@ -386,7 +399,7 @@ mod tests {
         let entry = Entry::new(FilePath(path.into()), kind);
         match kind {
             EntryKind::File => Entry { mode: Some(0o640), mtime: Some(-1_500_000_001), ..entry },
-            EntryKind::Dir => Entry { mode: Some(0o750), ..entry },
+            EntryKind::Dir => Entry { mode: Some(0o750), mtime: Some(1_000_000_002), ..entry },
             EntryKind::Symlink => Entry { mtime: Some(5_000_000_007), target: Some(FilePath(b"/etc".to_vec())), ..entry },
         }
     }
@@ -395,7 +408,8 @@ mod tests {
     fn write(root: &Path, before: &[Entry], after: &[Entry]) -> Written {
         let content =
             |entry: &Entry, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>| sink(&entry.path.0).map_err(|e| FilesError::Read(e.into()));
-        stage(root, diff(before, after), Replace::Known, &content).expect("staged").publish()
+        let folders = after.iter().filter(|entry| entry.kind == EntryKind::Dir).cloned().collect();
+        stage(root, diff(before, after), folders, Replace::Known, &content).expect("staged").publish()
     }
 
     fn with_size(mut entry: Entry) -> Entry {
@@ -413,7 +427,8 @@ mod tests {
         let look = Look::of(&dir.path().join("d/f").metadata().expect("there"));
         assert_eq!((look.mode, look.mtime, look.size), (0o640, -1_500_000_001, 3));
         assert_eq!(Look::of(&dir.path().join("l").symlink_metadata().expect("there")).mtime, 5_000_000_007);
-        assert_eq!(Look::of(&dir.path().join("d").metadata().expect("there")).mode, 0o750);
+        let folder = Look::of(&dir.path().join("d").metadata().expect("there"));
+        assert_eq!((folder.mode, folder.mtime), (0o750, 1_000_000_002));
         // And back to nothing.
         let done = write(dir.path(), &after, &[]);
         assert_eq!((done.removed, done.failures.as_slice()), (3, &[][..]));
@@ -448,7 +463,7 @@ mod tests {
         assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0);
         let content = |_: &Entry, _: &mut dyn FnMut(&[u8]) -> io::Result<()>| Ok(());
         let hostile = diff(&[], &[with_size(entry("../x", EntryKind::File))]);
-        assert!(stage(&root, hostile, Replace::Anything, &content).is_err());
+        assert!(stage(&root, hostile, Vec::new(), Replace::Anything, &content).is_err());
     }
 
     #[test]

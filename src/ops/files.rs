@@ -16,7 +16,7 @@ pub mod back;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -263,7 +263,10 @@ impl Reading<'_> {
     fn entry(&self, found: &Found) -> Result<Option<(Entry, Look)>, OpError> {
         let entry = Entry::new(found.path.clone(), found.kind);
         let read = match found.kind {
-            EntryKind::Dir => return Ok(Some((Entry { mode: Some(found.look.mode), ..entry }, found.look))),
+            EntryKind::Dir => {
+                let (mode, mtime) = (Some(found.look.mode), Some(found.look.mtime));
+                return Ok(Some((Entry { mode, mtime, ..entry }, found.look)));
+            }
             EntryKind::Symlink => fs::read_link(&found.place).map_err(OpenError::from).and_then(|target| {
                 let target = FilePath::target(&target).ok_or_else(|| io::Error::other("what it leads to cannot be written down"))?;
                 Ok((Entry { mtime: Some(found.look.mtime), target: Some(target), ..entry }, found.look))
@@ -298,7 +301,8 @@ impl Reading<'_> {
             attempt += 1;
             let file = open(found)?;
             let before = Look::of(&file.metadata()?);
-            content::put(self.batch, &file, &mut entry, earlier).map_err(|error| match error {
+            // One that grows faster than it is read would have no end.
+            content::put(self.batch, (&file).take(before.size), &mut entry, earlier).map_err(|error| match error {
                 ContentError::File(error) => OpenError::Io(error),
                 ContentError::Store(error) => OpenError::Op(Box::new(error.into())),
             })?;

@@ -24,7 +24,7 @@
 //! | `path` | from the folder of the files, parts between `/`; no part is empty, `.` or `..`, and none holds a NUL |
 //! | `kind` | `file`, `dir` or `symlink` |
 //! | `mode`? | of a file or folder: the permission bits, set-user-id, set-group-id and sticky bit included |
-//! | `mtime`? | of a file or link: nanoseconds since 1970. A folder's own follows from what happens in it, and is not kept |
+//! | `mtime`? | nanoseconds since 1970. A folder's own follows from what happens in it: it is put back, and no difference |
 //! | `size`? | of a file: its bytes; 0 if absent |
 //! | `chunks`? | of a file: the ids of its chunks in their order, if there are at most [`CHUNKS_INLINE_MAX`] |
 //! | `lists`? | of a longer file: the ids of JSON arrays of such ids, one after the other |
@@ -252,7 +252,7 @@ pub struct Entry {
     /// The permission bits of a file or folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
-    /// When a file or link was last written, in nanoseconds since 1970.
+    /// When it was last written, in nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
     /// How many bytes a file has.

@@ -13,6 +13,8 @@ mod databases;
 mod demo;
 mod diff;
 mod disk_full;
+#[cfg(unix)]
+mod files;
 mod golden;
 mod guards;
 mod hooks;

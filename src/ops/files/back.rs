@@ -26,6 +26,8 @@ use crate::store::Store;
 pub struct FilePlan {
     /// The changes, by path.
     pub changes: Vec<FileChange>,
+    /// The snapshot's folders, whose times are put back where something in them changes.
+    pub folders: Vec<Entry>,
     /// What the snapshot has, and is not included now; it is left as it is.
     pub left: Vec<FilePath>,
 }
@@ -40,7 +42,15 @@ pub fn plan(folder: &Folder, live: &[Entry], target: &Listing) -> Result<FilePla
     let wanted: Vec<Entry> = wanted.into_iter().cloned().collect();
     // What was not looked for then was perhaps there.
     let known: Vec<Entry> = live.iter().filter(|entry| then.includes(&entry.path, entry.kind)).cloned().collect();
-    Ok(FilePlan { changes: diff(&known, &wanted), left: left.into_iter().map(|entry| entry.path.clone()).collect() })
+    Ok(FilePlan {
+        changes: diff(&known, &wanted),
+        folders: folders(&wanted),
+        left: left.into_iter().map(|entry| entry.path.clone()).collect(),
+    })
+}
+
+fn folders(entries: &[Entry]) -> Vec<Entry> {
+    entries.iter().filter(|entry| entry.kind == EntryKind::Dir).cloned().collect()
 }
 
 /// The files that go back with a database.
@@ -72,7 +82,7 @@ impl Beside {
     pub fn stage(&mut self, session: &Session<'_>, live: Option<&Captured>) -> Result<(), OpError> {
         let (Some(folder), Some(live)) = (session.files, live) else { return Err(FileError::NoFolder.into()) };
         self.staged = None;
-        let FilePlan { changes, left } = plan(folder, &live.entries, &self.target).map_err(as_format)?;
+        let FilePlan { changes, folders, left } = plan(folder, &live.entries, &self.target).map_err(as_format)?;
         if let Some(changing) = changes.iter().filter_map(|change| change.before.as_ref()).find(|entry| entry.changing) {
             return Err(FileError::Changing(changing.path.clone()).into());
         }
@@ -80,7 +90,7 @@ impl Beside {
             session.progress.warn(&format!("not included now, and left as they are: {}", super::named(&left)));
         }
         warn_of_changing(session, &changes);
-        let staged = stage(folder.root(), changes.clone(), Replace::Known, &content_of(session.store)).map_err(FileError::from)?;
+        let staged = stage(folder.root(), changes.clone(), folders, Replace::Known, &content_of(session.store)).map_err(FileError::from)?;
         self.staged = Some((staged, changes));
         Ok(())
     }
@@ -111,7 +121,8 @@ impl Beside {
 
 /// Tells whether an entry that was read is what it was to be. That its bytes may never have stood in it at once is said of one reading.
 fn is_same(found: &Entry, wanted: &Entry) -> bool {
-    *found == Entry { changing: found.changing, ..wanted.clone() } && !found.changing
+    let mtime = if wanted.kind == EntryKind::Dir { found.mtime } else { wanted.mtime };
+    *found == Entry { changing: false, mtime, ..wanted.clone() }
 }
 
 fn warn_of_changing(session: &Session<'_>, changes: &[FileChange]) {
@@ -159,7 +170,7 @@ pub fn restore(session: &Session<'_>, root: &Path, target: &Listing, replace: Re
     let changes = diff(&[], &target.entries);
     warn_of_changing(session, &changes);
     crate::files::write::make_root(root).map_err(FileError::from)?;
-    let staged = stage(root, changes, replace, &content_of(session.store)).map_err(FileError::from)?;
+    let staged = stage(root, changes, folders(&target.entries), replace, &content_of(session.store)).map_err(FileError::from)?;
     let mut written = staged.publish();
     prove_folder(session, root, target, &mut written)?;
     Ok(written)

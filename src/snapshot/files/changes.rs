@@ -93,7 +93,8 @@ fn detail(aspect: Aspect, before: &Entry, after: &Entry) -> String {
     }
 }
 
-/// Compares two listings whose entries stand in the order of their paths. A file whose bytes differ is not also told to have another time.
+/// Compares two listings whose entries stand in the order of their paths. A file whose bytes differ is not also told to have another time; that of a
+/// folder is no difference.
 pub fn diff(before: &[Entry], after: &[Entry]) -> Vec<FileChange> {
     let mut changes = Vec::new();
     let (mut a, mut b) = (before.iter().peekable(), after.iter().peekable());
@@ -131,7 +132,7 @@ fn aspects(before: &Entry, after: &Entry) -> Vec<Aspect> {
         (has_content, Aspect::Content),
         (has_target, Aspect::Target),
         (before.mode != after.mode, Aspect::Mode),
-        (before.mtime != after.mtime && !has_content && !has_target, Aspect::Time),
+        (before.mtime != after.mtime && before.kind != EntryKind::Dir && !has_content && !has_target, Aspect::Time),
     ];
     found.into_iter().filter(|(differs, _)| *differs).map(|(_, aspect)| aspect).collect()
 }
