@@ -237,7 +237,7 @@ impl Folder {
             if kind.is_symlink() && self.is_meant(path, true) && entry.path().is_dir() {
                 walked
                     .remarks
-                    .push(format!("`{}` is a link to a folder; links are not followed, so what is there is not kept", path.display()));
+                    .push(format!("`{}` is a link to a folder; links are not followed, so what is there is not kept", shown(path)));
             }
             return;
         }
@@ -246,12 +246,12 @@ impl Folder {
             kind if kind.is_dir() => EntryKind::Dir,
             kind if kind.is_symlink() => EntryKind::Symlink,
             _ => {
-                walked.remarks.push(format!("`{}` is no file, folder or link (a socket, pipe or device), and is not kept", path.display()));
+                walked.remarks.push(format!("`{}` is no file, folder or link (a socket, pipe or device), and is not kept", shown(path)));
                 return;
             }
         };
         let Some(name) = FilePath::of(path) else {
-            walked.remarks.push(format!("`{}` has a name that cannot be written down, and is not kept", path.display()));
+            walked.remarks.push(format!("`{}` has a name that cannot be written down, and is not kept", shown(path)));
             return;
         };
         match entry.metadata() {
@@ -272,9 +272,14 @@ impl Folder {
         if path.as_os_str().is_empty() || self.is_meant(path, true) {
             walked.unreadable.push((place, error));
         } else {
-            walked.remarks.push(format!("`{}` cannot be looked at ({error}); whatever is included there is not kept", path.display()));
+            walked.remarks.push(format!("`{}` cannot be looked at ({error}); whatever is included there is not kept", shown(path)));
         }
     }
+}
+
+/// Writes a path of this system for people, as [`FilePath`] does.
+pub fn shown(path: &Path) -> String {
+    FilePath::target(path).map_or_else(|| path.display().to_string(), |path| path.to_string())
 }
 
 /// Builds the matcher of patterns.

@@ -138,6 +138,21 @@ pub fn tell_migration(cx: &Context, outcome: &Outcome) {
     }
 }
 
+/// Says in a sentence what a migration did to files; none where it changed none.
+pub fn migration_remark(outcome: &Outcome) -> Option<String> {
+    let files = outcome.files.as_ref().filter(|files| !files.changes.is_empty())?;
+    let back = files.back.as_ref().map(|back| format!("; put back: {}", written(back))).unwrap_or_default();
+    Some(format!("files beside the database: {}{back}", FileCounts::of(&files.changes).sentence()))
+}
+
+/// Says what changed in the live files since a snapshot's; none where nothing did.
+pub fn changed_since(session: &Session<'_>, before: Option<ObjectId>) -> Result<Option<String>, CliError> {
+    let live = files::capture(session, BatchMode::IdsOnly, Unreadable::Tell)?;
+    let changes = files::changes(session.store, before, live.as_ref())?.unwrap_or_default();
+    let paths: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
+    Ok((!changes.is_empty()).then(|| format!("{} ({})", FileCounts::of(&changes).sentence(), files::named(&paths))))
+}
+
 /// Describes what a migration did to files, for programs.
 pub fn migration_document(outcome: &Outcome) -> Value {
     let document = |files: &dbelay::ops::migrate::FilesAfter| {

@@ -367,7 +367,7 @@ impl Migration<'_> {
                 words: &self.words,
                 aftermath: &outcome.aftermath,
                 events: &outcome.events,
-                remarks: outcome.limits.clone(),
+                remarks: outcome.limits.iter().cloned().chain(files::migration_remark(&outcome)).collect(),
                 timings,
                 output: &self.printed,
                 findings: &self.findings,

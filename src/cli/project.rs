@@ -63,8 +63,10 @@ fn files(cx: &Context, config: &Config, database: &Database, store: &Store) -> R
     }
     if cx.global.db.is_some() && config.database.is_some() {
         let own = look_up(cx, Some(config), |lookup| source::resolve(&Lookup { flag: None, ..*lookup }));
-        let own = own.map_err(CliError::from).and_then(|own| Database::of(cx, &own.url, Some(config)));
-        if own.is_ok_and(|own| own.source != database.source) {
+        let is_other = |own: &DatabaseUrl| {
+            own.engine() != database.source.engine || database::place(cx, own).is_ok_and(|place| place != database.source.place)
+        };
+        if own.is_ok_and(|own| is_other(&own.url)) {
             cx.output.verbose(1, "this is not the database that dbelay.toml names, so its files are no part of it");
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Look, TEMPORARY};
+use super::{Look, TEMPORARY, shown};
 use crate::durable::{self, StagedFile, TemporaryFile};
 use crate::snapshot::files::changes::{Aspect, FileChange};
 use crate::snapshot::files::{Entry, EntryKind, FilePath, FilesError};
@@ -215,10 +215,11 @@ impl Staged {
                 Err(error) => failed(&change.path, error, &mut written),
             }
         }
+        let kept: HashSet<FilePath> = written.failures.iter().map(|failure| failure.path.clone()).collect();
         // A folder is there before what stands in it.
         for (at, change) in changes.iter().enumerate() {
             let Some(after) = &change.after else { continue };
-            if written.failures.iter().any(|failure| failure.path == change.path) {
+            if kept.contains(&change.path) {
                 continue;
             }
             match self.put(at, change, after, &mut written) {
@@ -316,7 +317,7 @@ impl Staged {
         for folder in place.ancestors().skip(1).take_while(|folder| *folder != self.root) {
             match folder.symlink_metadata() {
                 Ok(metadata) if !metadata.is_dir() => {
-                    return Err(io::Error::other(format!("`{}` is no folder, and nothing is written through it", folder.display())));
+                    return Err(io::Error::other(format!("`{}` is no folder, and nothing is written through it", shown(folder))));
                 }
                 _ => {}
             }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{OpError, Session};
 use crate::files::write::WriteError;
-use crate::files::{Folder, Found, Look, Walked};
+use crate::files::{Folder, Found, Look, Walked, shown};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
 use crate::snapshot::cores::on_all_cores;
@@ -198,7 +198,7 @@ pub fn capture(session: &Session<'_>, mode: BatchMode, unreadable: Unreadable) -
         leftovers.iter().for_each(|path| drop(crate::files::write::remove_leftover(path)));
     }
     for (path, error) in closed {
-        refuse_or_tell(session, unreadable, path.display().to_string(), error)?;
+        refuse_or_tell(session, unreadable, shown(&path), error)?;
     }
     let known = Known::read(session, folder);
     let batch = session.store.begin(mode)?;

@@ -356,7 +356,7 @@ pub fn carry_out(
     let begun = session.clock();
     let mut outcome = match judged {
         Ok((aftermath, look)) => settle(session, options, prepared, end, (aftermath, look), events, steps)?,
-        Err(OpError::Engine(error)) if error.is_no_database() => unreadable(session, prepared, end, error, steps),
+        Err(OpError::Engine(error)) if error.is_no_database() => unreadable(session, options, prepared, end, error, steps),
         Err(error) => return Err(error),
     };
     outcome.durations.judge = judge_duration;
@@ -533,16 +533,22 @@ fn settle(
             let label = options.label(SnapshotKind::Failed);
             let go_on = &mut |_: &super::plan::Plan, _: &Taken| Ok(true);
             let beside = if options.with_files { Some(Beside::of(session, pre.id, pre.snapshot.files)) } else { None };
-            let done = beside.transpose().and_then(|mut beside| {
-                let around = Around { on_plan: go_on, files: beside.as_mut() };
-                rollback::rollback(session, &mut *engine, &pre.state, Scope::Everything, &label, Some(taken), around)
-            });
+            let mut back = |first: Option<Taken>, files: Option<&mut Beside>| {
+                let around = Around { on_plan: &mut *go_on, files };
+                rollback::rollback(session, &mut *engine, &pre.state, Scope::Everything, &label, first, around)
+            };
+            let mut done = beside.transpose().and_then(|mut beside| back(Some(taken), beside.as_mut()));
+            if let Err(OpError::Files(error)) = &done {
+                // Files that cannot go back keep no row from going back.
+                limits.push(format!("the files could not be put back: {}", super::with_causes(error)));
+                done = back(None, None);
+            }
             match done {
                 Ok(done) => {
                     if let (Some(files), Some(done)) = (&mut files, &done) {
                         files.back.clone_from(&done.files);
                     }
-                    limits = done.map(|done| done.plan.limits).unwrap_or_default();
+                    limits.extend(done.map(|done| done.plan.limits).unwrap_or_default());
                     limits.extend(restore_mode(&mut *engine, &events));
                     limits.extend(restore_permissions(session, file.as_ref()));
                     OperationResult::RolledBack
@@ -573,13 +579,21 @@ fn settle_files(session: &Session<'_>, options: &Options, pre: &Taken, result: O
     let taken = capture::save(session, options.label(kind), pre.state.clone(), Some(pre.id), 0)?;
     let mut back = None;
     if is_failed && options.with_files {
-        let mut beside = Beside::of(session, pre.id, pre.snapshot.files)?;
-        beside.stage(session, taken.files.as_ref())?;
-        beside.publish();
-        beside.prove(files::capture(session, BatchMode::IdsOnly, Unreadable::Tell)?.as_ref());
-        back = beside.written;
+        back = put_back(session, pre, &taken)
+            .map_err(|error| session.progress.warn(&format!("the files could not be put back: {}", super::with_causes(&error))))
+            .ok()
+            .flatten();
     }
     Ok((Some((taken.id, taken.snapshot)), Some(FilesAfter { changes, back })))
+}
+
+/// Puts the files alone back.
+fn put_back(session: &Session<'_>, pre: &Taken, now: &Taken) -> Result<Option<Written>, OpError> {
+    let mut beside = Beside::of(session, pre.id, pre.snapshot.files)?;
+    beside.stage(session, now.files.as_ref())?;
+    beside.publish();
+    beside.prove(files::capture(session, BatchMode::IdsOnly, Unreadable::Tell)?.as_ref());
+    Ok(beside.written)
 }
 
 /// Makes the file's permissions and owner what they were. Says that it did, or why it could not.
@@ -607,7 +621,14 @@ fn restore_mode(engine: &mut dyn Engine, events: &[FileEvent]) -> Option<String>
 }
 
 /// Settles a migration after which there is no database to read: what stands in its place is set aside, and the database made anew.
-fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error: EngineError, steps: &mut dyn Steps) -> Outcome {
+fn unreadable(
+    session: &Session<'_>,
+    options: &Options,
+    prepared: Prepared,
+    end: CommandEnd,
+    error: EngineError,
+    steps: &mut dyn Steps,
+) -> Outcome {
     let Prepared { pre, journal_mode, look, duration, .. } = prepared;
     let mut rollback_error = None;
     let mut result = OperationResult::Kept;
@@ -618,6 +639,9 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
         _ => FileEvent::Replaced,
     };
     if steps.decide(&end, None) == OnFailure::Rollback {
+        if options.with_files {
+            limits.push("the files were left as they are: without a database there was no safety snapshot".to_owned());
+        }
         match rollback::recreate(session, &pre.state, look.as_ref()) {
             Ok(_) => {
                 result = OperationResult::RolledBack;

@@ -9,6 +9,7 @@
 //! Never changed: files that are not included now, or were not included when the snapshot was taken, since then nothing is known of whether they were there; and
 //! files that are not what the safety snapshot says.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Captured, FileError, load};
@@ -108,10 +109,10 @@ impl Beside {
     /// Compares what was written with what is there now, as it was read again.
     pub fn prove(&mut self, live: Option<&Captured>) {
         let (Some(written), Some(live)) = (&mut self.written, live) else { return };
+        let told: HashSet<FilePath> = written.failures.iter().map(|failure| failure.path.clone()).collect();
         for entry in &self.target.entries {
             let found = live.entries.binary_search_by(|other| other.path.cmp(&entry.path)).ok().and_then(|at| live.entries.get(at));
-            let is_told = written.failures.iter().any(|failure| failure.path == entry.path);
-            if !is_told && found.is_none_or(|found| !is_same(found, entry)) {
+            if !told.contains(&entry.path) && found.is_none_or(|found| !is_same(found, entry)) {
                 let why = "what was read back is not what the snapshot has".to_owned();
                 written.failures.push(Failure { path: entry.path.clone(), why });
             }
