@@ -45,6 +45,8 @@ pub mod changes;
 pub mod content;
 pub mod listing;
 
+pub use listing::visit;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
