@@ -179,8 +179,13 @@ impl Known {
             return None;
         }
         let entry = self.listing.find(&found.path)?;
-        let is_whole = entry.chunks.iter().chain(&entry.lists).all(|id| store.contains(id));
-        (entry.kind == EntryKind::File && !entry.changing && entry.size == found.look.size && is_whole).then_some(entry)
+        let is_same = entry.kind == EntryKind::File && !entry.changing && entry.size == found.look.size;
+        // What a snapshot is to refer to must be there, whatever was freed since.
+        let is_there = || {
+            entry.lists.iter().all(|id| store.contains(id))
+                && content::chunks(store, entry).is_ok_and(|chunks| chunks.iter().all(|id| store.contains(id)))
+        };
+        (is_same && is_there()).then_some(entry)
     }
 }
 
@@ -204,9 +209,13 @@ pub fn capture(session: &Session<'_>, mode: BatchMode, unreadable: Unreadable) -
     let batch = session.store.begin(mode)?;
     let reading =
         Reading { session, batch: &batch, known: &known, unreadable, heard: Mutex::new(session.progress), counts: Counts::default() };
-    let bytes = found.iter().filter(|found| found.kind == EntryKind::File && known.unchanged(found, session.store).is_none());
-    session.progress.begin("reading files", Some(bytes.map(|found| found.look.size).sum()), Unit::Bytes);
-    let read = on_all_cores(&found, || |found: &Found| reading.entry(found));
+    let found: Vec<(Found, Option<&Entry>)> = {
+        let kept = found.iter().map(|found| known.unchanged(found, session.store)).collect::<Vec<_>>();
+        found.into_iter().zip(kept).collect()
+    };
+    let unread = found.iter().filter(|(found, kept)| found.kind == EntryKind::File && kept.is_none());
+    session.progress.begin("reading files", Some(unread.map(|(found, _)| found.look.size).sum()), Unit::Bytes);
+    let read = on_all_cores(&found, || |(found, kept): &(Found, Option<&Entry>)| reading.entry(found, *kept));
     session.progress.finish();
     let (entries, looks): (Vec<Entry>, Vec<Look>) = read?.into_iter().flatten().unzip();
     let Counts { read, bytes_read, kept } = reading.counts;
@@ -259,8 +268,8 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads what was found; none where it is not there any more, or cannot be read and that is told.
-    fn entry(&self, found: &Found) -> Result<Option<(Entry, Look)>, OpError> {
+    /// Reads what was found, but for a file that is known to be as it was; none where it is not there any more, or cannot be read and that is told.
+    fn entry(&self, found: &Found, kept: Option<&Entry>) -> Result<Option<(Entry, Look)>, OpError> {
         let entry = Entry::new(found.path.clone(), found.kind);
         let read = match found.kind {
             EntryKind::Dir => {
@@ -271,7 +280,7 @@ impl Reading<'_> {
                 let target = FilePath::target(&target).ok_or_else(|| io::Error::other("what it leads to cannot be written down"))?;
                 Ok((Entry { mtime: Some(found.look.mtime), target: Some(target), ..entry }, found.look))
             }),
-            EntryKind::File => match self.known.unchanged(found, self.session.store) {
+            EntryKind::File => match kept {
                 Some(known) => {
                     self.counts.kept.fetch_add(1, Ordering::Relaxed);
                     let (mode, mtime) = (Some(found.look.mode), Some(found.look.mtime));
