@@ -1,7 +1,7 @@
 //! The snapshot format, version 2, and everything that is computed from it alone.
 //!
 //! A snapshot is a file of the store (`snapshots/<id>.json`, id = SHA-256 of its bytes) that names objects; objects name objects.
-//! All of them are JSON, written without insignificant white space; their ids are the SHA-256 of those bytes. A field that is
+//! All of them are JSON, written without insignificant white space, but for the chunks of files; their ids are the SHA-256 of those bytes. A field that is
 //! not listed here *must* be ignored when read, so that a later version can add one; a missing one is an error unless marked `?`.
 //!
 //! ## Snapshot
