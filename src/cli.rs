@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub mod adopt;
 pub mod database;
+pub mod files;
 pub mod forgotten;
 pub mod output;
 pub mod pager;

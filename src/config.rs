@@ -35,6 +35,8 @@ pub struct Config {
     /// Further databases, by name, for `--db NAME`.
     #[serde(deserialize_with = "sources")]
     pub sources: BTreeMap<String, SourceValue>,
+    /// Which files are kept with the database.
+    pub files: FilesConfig,
     /// What `dbelay migrate` does.
     pub migrate: MigrateConfig,
     /// What a migration must not do.
@@ -64,6 +66,18 @@ pub struct MigrateConfig {
     /// Where the migrations' SQL is: patterns, from the folder of the file. Common places if it is not said.
     #[serde(deserialize_with = "patterns")]
     pub files: Option<Vec<String>>,
+}
+
+/// `[files]`: patterns as in gitignore files, from the folder of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FilesConfig {
+    /// Files and folders that are kept with the database.
+    #[serde(deserialize_with = "file_patterns")]
+    pub include: Vec<String>,
+    /// Those among them that are not.
+    #[serde(deserialize_with = "file_patterns")]
+    pub exclude: Vec<String>,
 }
 
 /// `[check]`.
@@ -357,6 +371,20 @@ fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Str
     Ok(Some(patterns))
 }
 
+fn file_patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let patterns = Vec::<String>::deserialize(deserializer)?;
+    for pattern in &patterns {
+        let body = pattern.trim().trim_start_matches('!');
+        if body.is_empty() || body.starts_with('#') || body.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(D::Error::custom(format_args!(
+                "`{pattern}` names no files below the folder of this file; patterns are as in gitignore files"
+            )));
+        }
+        ignore::gitignore::GitignoreBuilder::new("").add_line(None, pattern).map_err(D::Error::custom)?;
+    }
+    Ok(patterns)
+}
+
 fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(deserializer)?;
     if !is_variable_name(&name) {
@@ -456,6 +484,12 @@ database = {database}
 # Other databases, for `--db NAME`.
 # [sources]
 # staging = "env:STAGING_DATABASE_URL"
+
+# Files that are kept with the database, in the same snapshots: patterns as in .gitignore, from this file's folder.
+# `dbelay rollback --with-files` puts them back, `dbelay restore --files` writes them into a folder.
+# [files]
+# include = ["/uploads/", "/config/*.toml"]
+# exclude = ["*.tmp"]
 
 [migrate]
 # After a migration that failed or lost data: "rollback", "ask" or "keep".
@@ -581,7 +615,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let config = parse(concat!(
-            "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
+            "database = \"env:DATABASE_URL\"\nstore = \"../store\"\n[files]\ninclude = [\"/uploads/\"]\nexclude = [\"*.tmp\", \"!a.tmp\"]\n[sources]\nprod = \"postgres://u:hunter2@h/d\"\n",
             "[migrate]\non-failure = \"keep\"\nallow = [\"users.legacy_name\", \"audit\"]\nurl-env = \"DB\"\nfiles = [\"db/**/*.sql\"]\n",
             "[check]\nignore = [\"unparsed\"]\non-findings = \"stop\"\n",
             "[retention]\nkeep-last = 5\nkeep-yearly = \"unlimited\"\nkeep-within-daily = \"2m1h\"\nkeep-tags = [\"a,b\", \"c\"]\n",
@@ -591,6 +625,7 @@ mod tests {
         .expect("valid");
         assert_eq!(config.database, Some(SourceValue::Variable("DATABASE_URL".to_owned())));
         assert_eq!(config.store_path(), Path::new("p/../store"));
+        assert_eq!((config.files.include.as_slice(), config.files.exclude.len()), (["/uploads/".to_owned()].as_slice(), 2));
         assert_eq!(config.migrate.on_failure, Some(OnFailure::Keep));
         assert_eq!(config.migrate.allow, ["users.legacy_name", "audit"]);
         assert_eq!(config.migrate.url_env.as_deref(), Some("DB"));
@@ -635,6 +670,8 @@ mod tests {
         check_error("[migrate]\nallow = [\"users.\"]\n", &["`users.`", "table.column"]);
         check_error("[migrate]\nfiles = [\"../x/*.sql\"]\n", &["migrate.files", "`../x/*.sql`"]);
         check_error("[migrate]\nfiles = [\"a[\"]\n", &["migrate.files"]);
+        check_error("[files]\ninclude = [\"../x/\"]\n", &["files.include", "`../x/`", "gitignore"]);
+        check_error("[files]\nexclude = [\"a[z-a]\"]\n", &["files.exclude"]);
         check_error("database = a.db\n", &["line 1"]);
         check_error("[migrate\n", &["line 1"]);
         check_error("\u{e9}", &["line 1"]);

@@ -121,6 +121,36 @@ pub fn remove(path: &Path) -> io::Result<()> {
     sync_dir(directory_of(path))
 }
 
+/// Deletes an empty folder durably.
+///
+/// # Errors
+/// What the system says, also where it is not empty.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    step();
+    fs::remove_dir(path)?;
+    sync_dir(directory_of(path))
+}
+
+/// Makes a symbolic link that appears whole or not at all; a file or link of the same name is replaced. `prefix` begins the name that it has on its way,
+/// and `dress` is given that name before the link gets its own.
+///
+/// # Errors
+/// What the system says. What was there is there then.
+#[cfg(unix)]
+pub fn symlink(target: &Path, path: &Path, prefix: &str, dress: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let staged = loop {
+        let name = format!("{prefix}{}", SEQUENCE.fetch_add(1, Ordering::Relaxed));
+        let staged = directory_of(path).join(name);
+        match std::os::unix::fs::symlink(target, &staged) {
+            Ok(()) => break StagedFile { path: staged },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    };
+    dress(&staged.path)?;
+    staged.publish(path)
+}
+
 /// Gives a file another name, durably. Something of that name must not be there.
 ///
 /// # Errors
@@ -198,8 +228,16 @@ impl TemporaryFile {
     /// # Errors
     /// What the system says.
     pub fn create_in(directory: &Path) -> io::Result<Self> {
+        Self::create_as(directory, TEMPORARY)
+    }
+
+    /// As [`TemporaryFile::create_in`], with a name that begins otherwise: in a folder where files called [`TEMPORARY`] may be somebody's own.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create_as(directory: &Path, prefix: &str) -> io::Result<Self> {
         loop {
-            let name = format!("{TEMPORARY}{}", SEQUENCE.fetch_add(1, Ordering::Relaxed));
+            let name = format!("{prefix}{}", SEQUENCE.fetch_add(1, Ordering::Relaxed));
             let path = directory.join(name);
             match private(OpenOptions::new().read(true).write(true).create_new(true)).open(&path) {
                 Ok(file) => return Ok(Self { file: Some(BufWriter::with_capacity(1 << 18, file)), path }),
@@ -228,6 +266,19 @@ impl TemporaryFile {
         let named = rename_to_free(&self.path, names)?;
         self.path = PathBuf::new();
         Ok(named)
+    }
+
+    /// Lets `dress` give the file its permissions and times, makes it durable and closes it; it gets its name later.
+    ///
+    /// # Errors
+    /// What the system says. The file is gone then.
+    pub fn stage(mut self, dress: impl FnOnce(&File) -> io::Result<()>) -> io::Result<StagedFile> {
+        let Some(buffered) = self.file.take() else { return Err(io::Error::other("the file was published")) };
+        let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+        dress(&file)?;
+        step();
+        file.sync_all()?;
+        Ok(StagedFile { path: std::mem::take(&mut self.path) })
     }
 
     /// Gives the file its name, durably; one that has the name already is replaced. The directory *must* be on the same file system.
@@ -268,6 +319,34 @@ impl Drop for TemporaryFile {
         if !self.path.as_os_str().is_empty() {
             self.file = None;
             // What cannot be deleted now, the next holder of the store's lock deletes.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A file that is whole, durable and closed, and has not its name yet. Dropped before [`StagedFile::publish`], it is gone.
+#[derive(Debug)]
+pub struct StagedFile {
+    path: PathBuf,
+}
+
+impl StagedFile {
+    /// Gives the file its name, durably; one that has the name already is replaced. The directory *must* be on the same file system.
+    ///
+    /// # Errors
+    /// What the system says. The file is gone then.
+    pub fn publish(mut self, path: &Path) -> io::Result<()> {
+        step();
+        fs::rename(&self.path, path)?;
+        let from = std::mem::take(&mut self.path);
+        sync_dir(directory_of(path))?;
+        if directory_of(&from) == directory_of(path) { Ok(()) } else { sync_dir(directory_of(&from)) }
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
             let _ = fs::remove_file(&self.path);
         }
     }

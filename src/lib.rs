@@ -15,6 +15,7 @@
 //! - [`render`]: a comparison as text, JSON, CSV or a page, and the report of a migration. Pure.
 //! - [`ops`]: the verbs. The only modules that see both a database and the store.
 //! - [`source`], [`config`]: which database, and what `dbelay.toml` says. [`git`]: which branch and commit are checked out.
+//! - [`files`]: the folder whose files are kept with a database: which are meant, and how they are written back.
 //! - [`hooks`]: what `init --hooks` adds to files that are not ours. Pure.
 //! - [`process`]: runs a command, passes signals on, ends it in time; [`process::namespace`] gives it a view of its own of the database's folder.
 //! - [`durable`]: the only rename and fsync. [`progress`]: the library reports, never prints.
@@ -35,6 +36,7 @@ pub mod check;
 pub mod config;
 pub mod durable;
 pub mod engine;
+pub mod files;
 pub mod git;
 pub mod hooks;
 pub mod id;

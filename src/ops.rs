@@ -7,6 +7,7 @@ pub mod check;
 pub mod compare;
 pub mod drill;
 pub mod export;
+pub mod files;
 pub mod forget;
 pub mod fsck;
 pub mod gc;
@@ -99,6 +100,8 @@ pub struct Session<'a> {
     pub fingerprint: &'a (dyn Fn() -> Option<String> + Sync),
     /// Who and where; `command` stays empty here.
     pub origin: Origin,
+    /// The folder whose files are kept with the database, where there are such.
+    pub files: Option<&'a crate::files::Folder>,
     /// The process that acts.
     pub pid: u32,
     /// The time now.
@@ -133,6 +136,9 @@ pub enum OpError {
     /// The database.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Files beside the database.
+    #[error(transparent)]
+    Files(#[from] files::FileError),
     /// Comparing.
     #[error(transparent)]
     Compare(#[from] CompareError),

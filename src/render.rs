@@ -1,10 +1,11 @@
 //! A comparison of two states in the form that its reader wants. Pure: what is rendered is appended to a string.
 //!
 //! A caller goes through a comparison once and calls the renderer in this order: [`Renderer::begin`], [`Renderer::schema`], then for each table
-//! with differences [`Renderer::table`], [`Renderer::row`] for each change, [`Renderer::table_end`]; and last [`Renderer::end`]. So nothing but the renderer's own
+//! with differences [`Renderer::table`], [`Renderer::row`] for each change, [`Renderer::table_end`]; then [`Renderer::files`], and last [`Renderer::end`]. So nothing but the renderer's own
 //! state is ever in memory.
 
 pub mod csv;
+pub mod files;
 pub mod html;
 pub mod json;
 pub mod text;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::rows::TableShape;
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::changes::{RowChange, RowCounts, TablePair};
+use crate::snapshot::files::changes::FileChange;
 use crate::value::Value;
 
 /// One of the two states.
@@ -61,6 +63,8 @@ pub trait Renderer {
     fn row(&mut self, out: &mut String, pair: &TablePair, change: &RowChange);
     /// Ends the table.
     fn table_end(&mut self, out: &mut String, pair: &TablePair, end: TableEnd<'_>);
+    /// Tells what differs between the files beside the database, by path; not called where either state has none. Forms that have no room for it leave it out.
+    fn files(&mut self, _out: &mut String, _changes: &[FileChange]) {}
     /// Ends the comparison; `machinery` names tables of the engine's own that differ and were not rendered.
     fn end(&mut self, out: &mut String, machinery: &[String]);
 }

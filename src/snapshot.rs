@@ -1,7 +1,7 @@
 //! The snapshot format, version 2, and everything that is computed from it alone.
 //!
 //! A snapshot is a file of the store (`snapshots/<id>.json`, id = SHA-256 of its bytes) that names objects; objects name objects.
-//! All of them are JSON, written without insignificant white space; their ids are the SHA-256 of those bytes. A field that is
+//! All of them are JSON, written without insignificant white space, but for the chunks of files; their ids are the SHA-256 of those bytes. A field that is
 //! not listed here *must* be ignored when read, so that a later version can add one; a missing one is an error unless marked `?`.
 //!
 //! ## Snapshot
@@ -16,6 +16,7 @@
 //! | `schema` | id of the schema object |
 //! | `settings` | `{name: {"value","scope"}}`, scope `exact` (a rollback restores it) or `creation` (only a new database gets it) |
 //! | `tables` | `[{"name","rows","manifest"}]` in creation order |
+//! | `files`? | id of the files object, which `src/snapshot/files.rs` specifies: files beside the database, read after it. No part of a table, nor of what proves two states of a database equal |
 //! | `origin` | `{"dbelay","user"?,"host"?,"command"?,"git"?}`, never part of a comparison; `git` is `{"branch"?,"commit"?}`, where the project's history stood |
 //!
 //! ## Schema object
@@ -62,7 +63,8 @@ pub mod build;
 pub mod changes;
 pub mod chunks;
 pub mod compare;
-mod cores;
+pub(crate) mod cores;
+pub mod files;
 pub mod manifest;
 pub mod reach;
 pub mod retention;

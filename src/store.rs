@@ -33,7 +33,8 @@
 //! A reader *must not* take what is not sealed in a store that is settled, or a store that is not encrypted and has keys.
 //!
 //! ## Object
-//! Bytes, of most kinds JSON; the id is their SHA-256. How a pack holds them has no part in the id.
+//! JSON bytes, or the raw bytes of a file's chunk (where this page says JSON, it means an object's bytes, whatever they are); the id is their SHA-256.
+//! How a pack holds them has no part in the id.
 //!
 //! ## Pack
 //! `DBLYPAK1`, the payloads one after the other, the index, and a footer of 64 bytes. Numbers are little endian.
@@ -626,6 +627,16 @@ impl Store {
     fn snapshot_files(&self) -> Result<Vec<(PathBuf, Option<ObjectId>)>, StoreError> {
         let files = self.list_named(SNAPSHOTS)?.into_iter();
         Ok(files.map(|file| (file.path, file.name.and_then(|name| name.parse().ok()))).collect())
+    }
+
+    /// Lists the files of snapshots of which nobody can tell which they are, from the store's directory: those of an encrypted store that do not
+    /// open. Elsewhere a damaged file still has its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn unreadable_snapshots(&self) -> Result<Vec<String>, StoreError> {
+        let files = self.snapshot_files()?.into_iter().filter(|(_, id)| self.is_encrypted() && id.is_none());
+        Ok(files.map(|(path, _)| self.relative(&path)).collect())
     }
 
     /// Deletes snapshots one after the other, durably: first the tags that name one, then its file. Tells of each that is gone. Their objects stay.

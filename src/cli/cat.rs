@@ -1,4 +1,4 @@
-//! `dbelay cat`: the rows of a table in a snapshot.
+//! `dbelay cat`: the rows of a table in a snapshot, or the bytes of a file.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -6,10 +6,12 @@ use std::ops::ControlFlow;
 use dbelay::id::ObjectId;
 use dbelay::ops::OpError;
 use dbelay::ops::compare;
+use dbelay::ops::files::FileError;
 use dbelay::render::{self, csv};
 use dbelay::rows::TableShape;
 use dbelay::schema::Schema;
 use dbelay::snapshot::changes::Row;
+use dbelay::snapshot::files::{EntryKind, FilePath, content};
 use dbelay::snapshot::manifest::{Group, TableManifest};
 use dbelay::snapshot::select::Target;
 use dbelay::snapshot::{chunks, rowdiff};
@@ -18,15 +20,16 @@ use dbelay::store::BatchMode;
 use super::output::Out;
 use super::project::{Need, Project};
 use super::sql::{SqlWriter, sql_writer};
-use super::{CliError, Context, ErrorKind, Exit};
+use super::{CliError, Context, ErrorKind, Exit, files};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay cat HEAD users
   dbelay cat pre users --key 1042
-  dbelay cat HEAD users --format sql > users.sql";
+  dbelay cat HEAD users --format sql > users.sql
+  dbelay cat pre --file uploads/logo.png > logo.png";
 
-/// Print the rows of a table in a snapshot
+/// Print the rows of a table in a snapshot, or one of its files
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -34,8 +37,11 @@ pub struct Args {
     #[arg(required_unless_present = "object")]
     pub snapshot: Option<String>,
     /// Which table
-    #[arg(required_unless_present = "object")]
+    #[arg(required_unless_present_any = ["object", "file"])]
     pub table: Option<String>,
+    /// Print the bytes of this file of the snapshot instead
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["table", "key", "format"])]
+    pub file: Option<String>,
     /// Only the row with this primary key; the parts of a longer key between commas, or as a JSON array
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     pub key: Option<String>,
@@ -65,6 +71,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     if let Some(digits) = &args.object {
         return object(&project, digits);
+    }
+    if let (Some(snapshot), Some(path)) = (&args.snapshot, &args.file) {
+        return file(&project, snapshot, path);
     }
     let format = match (args.format, cx.output.is_json()) {
         (None | Some(Format::Json), true) => Format::Json,
@@ -214,6 +223,39 @@ impl Writer<'_> {
         }
         Ok(self.out.finish()?)
     }
+}
+
+/// Prints a file of a snapshot, byte for byte; for programs its entry, and its bytes as base64.
+fn file(project: &Project<'_>, name: &str, path: &str) -> Result<Exit, CliError> {
+    let (_, snapshot) = {
+        let id = project.select_snapshot(name)?;
+        (id, project.load(id)?.0)
+    };
+    let missing = || OpError::from(FileError::NotFound(path.to_owned(), format!("snapshot `{name}`")));
+    let listing = files::of_snapshot(&project.store, &snapshot)?.ok_or_else(missing)?.listing;
+    // As `show --files --json` writes it, or with leading `./` as people may.
+    let wanted = FilePath::parse(path.strip_prefix("./").unwrap_or(path));
+    let entry = listing.find(&wanted).filter(|entry| entry.kind == EntryKind::File).ok_or_else(missing)?;
+    if entry.changing {
+        project.cx.output.warn(format_args!("`{}` was written while it was read, and is perhaps not whole", entry.path));
+    }
+    let mut bytes = Vec::new();
+    let mut out = if project.cx.output.is_json() { None } else { Some(project.cx.output.document()) };
+    let read = content::read(&project.store, entry, &mut |piece| match &mut out {
+        Some(out) => out.write_all(piece),
+        None => {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        }
+    });
+    read.map_err(|error| OpError::from(FileError::from(error)))?;
+    match out {
+        Some(out) => out.finish()?,
+        None => project.cx.output.json(&serde_json::json!({
+            "file": render::files::entry(entry), "base64": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &bytes),
+        }))?,
+    }
+    Ok(Exit::DONE)
 }
 
 fn object(project: &Project<'_>, digits: &str) -> Result<Exit, CliError> {

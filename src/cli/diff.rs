@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use dbelay::engine::sqlite::condition::Condition;
 use dbelay::ops::OpError;
-use dbelay::ops::capture::State;
+use dbelay::ops::capture::{self, State};
 use dbelay::ops::compare::{self, Comparison};
 use dbelay::ops::plan;
 use dbelay::render::csv::Csv;
@@ -19,6 +19,7 @@ use dbelay::snapshot::changes::{Cell, Cells, ColumnPair, RowChange, RowCounts, T
 use dbelay::snapshot::select::{Selector, Target};
 use dbelay::store::BatchMode;
 
+use super::files::{self, StateFiles};
 use super::output::{ADDED, CHANGED, DIM, HEADING, Out, REMOVED};
 use super::project::{Need, Project};
 use super::sql::sql_writer;
@@ -119,9 +120,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     let words = words(args, &project)?;
     let (mut names, mut states) = load(&project, &words)?;
+    let mut files = load_files(&project, &words)?;
     if args.reverse {
         names.swap(0, 1);
         states.swap(0, 1);
+        files.swap(0, 1);
     }
     let tables = {
         let has = |name: &str| states.iter().any(|state| state.schema.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name)));
@@ -181,6 +184,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         }
     }
     walk.differs |= !machinery.is_empty();
+    // What is asked of tables, or of rows, is not asked of files.
+    let file_changes = files::changes(files[0].as_ref(), files[1].as_ref()).filter(|_| has_schema && !args.schema && !is_narrowed);
+    if let Some(changes) = &file_changes {
+        walk.differs |= !changes.is_empty();
+        walk.renderer.files(&mut walk.text, changes);
+    }
     walk.renderer.end(&mut walk.text, &machinery);
     walk.flush(0)?;
     let differs = walk.differs;
@@ -265,6 +274,15 @@ fn load(project: &Project<'_>, words: &Words) -> Result<([StateName; 2], [State;
         }
     };
     Ok(([a.0, b.0], [a.1, b.1]))
+}
+
+/// Reads the files of both states; none where a state has none.
+fn load_files(project: &Project<'_>, words: &Words) -> Result<[Option<StateFiles>; 2], CliError> {
+    let load = |text: &str| match project.select(text)? {
+        Target::Snapshot(id) => files::of_snapshot(&project.store, &capture::read_snapshot(&project.store, id)?),
+        Target::Live => project.with(files::live),
+    };
+    Ok([load(&words.states[0])?, load(&words.states[1])?])
 }
 
 /// Picks the pairs of the named tables, or all of them.

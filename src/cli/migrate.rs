@@ -27,12 +27,11 @@ use dbelay::schema::{Schema, Table};
 use dbelay::snapshot::manifest::SnapshotKind;
 use serde_json::{Map, Value, json};
 
-use super::database::files;
 use super::output::{DIM, GOOD, WARNING};
 use super::project::{self, Need, Project};
 use super::rehearse::{self, Words, unset_variable, warn_of_other};
 use super::snapshot::holds;
-use super::{CliError, Context, DatabaseState, ErrorKind, Exit, page, terminal, time};
+use super::{CliError, Context, DatabaseState, ErrorKind, Exit, database, files, page, terminal, time};
 
 use self::document::rehearsal_timings;
 use self::missing::{how_to_make, make_missing};
@@ -81,6 +80,9 @@ pub struct Args {
     /// End the command after this time, as a failure: 90s, 10m, 2h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "accept")]
     pub timeout: Option<Duration>,
+    /// Where the database is rolled back, put the files beside it back, too
+    #[arg(long, conflicts_with = "accept")]
+    pub with_files: bool,
     /// Write what happened as a page for a browser
     #[arg(long, value_name = "FILE.html", conflicts_with = "accept")]
     pub report: Option<PathBuf>,
@@ -137,7 +139,10 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     allow.extend(config.map(|config| config.migrate.allow.clone()).unwrap_or_default());
     let guards = config.map(|config| config.guards.clone()).unwrap_or_default();
     let command = recorded(&args.command);
-    let options = Options { command, message: args.message.clone(), allow, guards };
+    if args.with_files && project.files.is_none() {
+        return Err(OpError::from(dbelay::ops::files::FileError::NoFolder).into());
+    }
+    let options = Options { command, message: args.message.clone(), allow, guards, with_files: args.with_files };
     let migration = Migration {
         cx,
         project: &project,
@@ -170,7 +175,7 @@ fn refuse_report(project: &Project<'_>, report: &std::path::Path) -> Result<(), 
     let folder = report.parent().and_then(|folder| folder.canonicalize().ok());
     let store = project.store.dir().canonicalize().ok();
     let is_of_database =
-        project.database()?.file().is_some_and(|database| files(database).any(|file| file == report || is_same(report, &file)));
+        project.database()?.file().is_some_and(|database| database::files(database).any(|file| file == report || is_same(report, &file)));
     let is_in_store = store.zip(folder).is_some_and(|(store, folder)| folder.starts_with(store));
     if is_in_store || is_of_database {
         return Err(CliError::usage(format_args!("the report cannot be written to `{}`", report.display()))
@@ -300,6 +305,7 @@ impl Migration<'_> {
             }
             self.options.command.clone_from(&entry.command);
         }
+        self.options.with_files |= entry.files;
         let Some(prepared) = Prepared::resume(session, entry)? else { return Err(self.project.left_open(begin)) };
         self.name(&prepared.pre.state.schema);
         let when = time::stamp_text(&entry.time);
@@ -361,7 +367,7 @@ impl Migration<'_> {
                 words: &self.words,
                 aftermath: &outcome.aftermath,
                 events: &outcome.events,
-                remarks: outcome.limits.clone(),
+                remarks: outcome.limits.iter().cloned().chain(files::migration_remark(&outcome)).collect(),
                 timings,
                 output: &self.printed,
                 findings: &self.findings,
@@ -386,8 +392,15 @@ impl Migration<'_> {
                 output.warn(format_args!("the database is damaged: {}", text::clean(&finding.message)));
             }
         }
+        files::tell_migration(cx, outcome);
         if is_fine {
             match &outcome.aftermath {
+                Aftermath::Unchanged if outcome.files.as_ref().is_some_and(|files| !files.changes.is_empty()) => {
+                    let id = outcome.after.as_ref().map(|(id, _)| project::id(id)).unwrap_or_default();
+                    output.say(format_args!(
+                        "{GOOD}done{GOOD:#}: the command changed files, and nothing in the database; snapshot post {id}"
+                    ));
+                }
                 Aftermath::Unchanged => {
                     output.say(format_args!(
                         "{GOOD}done{GOOD:#}: the command changed nothing in the database {DIM}(if it should have: does it use another?){DIM:#}"

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, Utc};
 use dbelay::config::{self, Config};
 use dbelay::engine::EngineError;
+use dbelay::files::Folder;
 use dbelay::id::ObjectId;
 use dbelay::ops::capture::{self, State};
 use dbelay::ops::journal::{self, Author, Entry, Indexed, Leftover, OperationKind, OperationResult, Phase};
@@ -55,6 +56,32 @@ fn look_up<T>(cx: &Context, config: Option<&Config>, find: impl FnOnce(&Lookup<'
     })
 }
 
+/// Finds the folder whose files are kept with a database: that of dbelay.toml, if it names files. They belong to the database that it names; another one, given
+/// by `--db`, has none.
+fn files(cx: &Context, config: &Config, database: &Database, store: &Store) -> Result<Option<Folder>, CliError> {
+    if config.files.include.is_empty() {
+        return Ok(None);
+    }
+    if cx.global.db.is_some() && config.database.is_some() {
+        let own = look_up(cx, Some(config), |lookup| source::resolve(&Lookup { flag: None, ..*lookup }));
+        let is_other = |own: &DatabaseUrl| {
+            own.engine() != database.source.engine || database::place(cx, own).is_ok_and(|place| place != database.source.place)
+        };
+        if own.is_ok_and(|own| is_other(&own.url)) {
+            cx.output.verbose(1, "this is not the database that dbelay.toml names, so its files are no part of it");
+            return Ok(None);
+        }
+    }
+    let root = config.path.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = cx.environment.cwd.join(root);
+    let absolute = |path: &Path| cx.environment.cwd.join(path);
+    let mut kept_out = vec![absolute(store.dir())];
+    kept_out.extend(database.file().into_iter().flat_map(database::files).map(|path| absolute(&path)));
+    Folder::new(&root, &config.files.include, &config.files.exclude, kept_out)
+        .map(Some)
+        .map_err(|error| CliError::from(error).kind(ErrorKind::Config).context("`[files]` in dbelay.toml"))
+}
+
 /// Whether a command may make the store that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -85,6 +112,8 @@ pub struct Project<'a> {
     pub url: Option<DatabaseUrl>,
     /// The store.
     pub store: Store,
+    /// The folder whose files are kept with the database, where there are such.
+    pub files: Option<Folder>,
     progress: Bars<'a>,
 }
 
@@ -127,8 +156,12 @@ impl<'a> Project<'a> {
             }
             _ => secret::open_store(cx, &dir)?.store,
         };
+        let files = match (&config, &database) {
+            (Some(config), Ok(database)) => files(cx, config, database, &store)?,
+            _ => None,
+        };
         let database = database.map_err(|error| CliErrorCell::new(Some(error)));
-        Ok(Self { cx, config, database, url, store, progress: Bars::new(&cx.output) })
+        Ok(Self { cx, config, database, url, store, files, progress: Bars::new(&cx.output) })
     }
 
     /// Returns the database, or says why none is named.
@@ -210,11 +243,20 @@ impl<'a> Project<'a> {
     /// Runs something with a session.
     pub fn with<T>(&self, run: impl FnOnce(&Session<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
         let database = self.database()?;
-        self.with_database(database, run)
+        self.with_files(database, self.files.as_ref(), run)
     }
 
-    /// Runs something with a session of another database.
+    /// Runs something with a session of another database, which has no files beside it.
     pub fn with_database<T>(&self, database: &Database, run: impl FnOnce(&Session<'_>) -> Result<T, CliError>) -> Result<T, CliError> {
+        self.with_files(database, None, run)
+    }
+
+    fn with_files<T>(
+        &self,
+        database: &Database,
+        files: Option<&Folder>,
+        run: impl FnOnce(&Session<'_>) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
         let environment = &self.cx.environment;
         let origin = Origin {
             dbelay: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,6 +271,7 @@ impl<'a> Project<'a> {
             open: &|| database.open(),
             create: &|settings| database.create(settings),
             place: database,
+            files,
             fingerprint: &|| database.fingerprint((environment.now)().timestamp_millis()),
             origin,
             pid: environment.pid,
@@ -375,16 +418,17 @@ impl<'a> Project<'a> {
         let when = super::time::stamp_text(&entry.time);
         let before = entry.before.map(|id| id.short()).unwrap_or_default();
         let word = entry.kind.word();
-        let message = format!("`dbelay {word}`{command} of {when} was interrupted, and the database is not as it was before");
+        let (what, with_files) = if entry.files { ("the database with its files", " --with-files") } else { ("the database", "") };
+        let message = format!("`dbelay {word}`{command} of {when} was interrupted, and {what} is not as it was before");
         let target = if entry.kind == OperationKind::Migrate { "pre".to_owned() } else { before };
         let others = if entry.kind == OperationKind::Migrate {
             "`dbelay migrate --resume` runs its command again, `dbelay migrate --accept` keeps what it did"
         } else {
             "`dbelay snapshot` keeps it"
         };
-        CliError::new(ErrorKind::Failed, message)
-            .state(super::DatabaseState::Unchanged)
-            .hint(format_args!("`dbelay diff {target} live` shows what it did, `dbelay rollback {target}` puts everything back, {others}"))
+        CliError::new(ErrorKind::Failed, message).state(super::DatabaseState::Unchanged).hint(format_args!(
+            "`dbelay diff {target} live` shows what it did, `dbelay rollback {target}{with_files}` puts everything back, {others}"
+        ))
     }
 }
 

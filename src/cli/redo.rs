@@ -12,9 +12,13 @@ Examples:
 /// Do again what undo took back
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {}
+pub struct Args {
+    /// Put the files beside the database forward, too [default: if they went with the operation]
+    #[arg(long)]
+    pub with_files: bool,
+}
 
 /// Runs the command.
-pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
-    super::undo::travel(cx, OperationKind::Redo)
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    super::undo::travel(cx, OperationKind::Redo, args.with_files)
 }

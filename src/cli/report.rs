@@ -19,7 +19,9 @@ use std::process::ExitCode;
 
 use dbelay::config::ConfigError;
 use dbelay::engine::EngineError;
+use dbelay::files::write::WriteError;
 use dbelay::ops::OpError;
+use dbelay::ops::files::FileError;
 use dbelay::snapshot::select::SelectorError;
 use dbelay::source::SourceError;
 use dbelay::store::StoreError;
@@ -235,6 +237,7 @@ fn look_up(cause: &(dyn std::error::Error + 'static), engine: &str) -> Option<(E
         return Some(match error {
             OpError::Store(error) => of_store(error),
             OpError::Engine(error) => of_engine(error, engine),
+            OpError::Files(error) => of_files(error),
             OpError::Compare(_) | OpError::Format { .. } => (ErrorKind::Damaged, Some(FSCK)),
             OpError::Unmarkable(_) => (ErrorKind::Damaged, Some(FSCK)),
             OpError::NewerSnapshot { .. } => (ErrorKind::Failed, Some(NEWER)),
@@ -273,6 +276,21 @@ pub fn extensions(engine: &str) -> &'static str {
 const POSTGRES: &str = "postgres";
 const KEY: &str = "give its passphrase with `DBELAY_PASSWORD_FILE` or `DBELAY_PASSWORD_COMMAND`, or its key file with `--key-file`";
 const NEWER: &str = "use the dbelay that wrote it, or a newer one";
+
+fn of_files(error: &FileError) -> (ErrorKind, Option<&'static str>) {
+    match error {
+        FileError::Unreadable { .. } => {
+            (ErrorKind::Failed, Some("let this user read it, or leave it out: `exclude` under `[files]` in dbelay.toml"))
+        }
+        FileError::Stored(_) | FileError::Write(WriteError::Content(_)) => (ErrorKind::Damaged, Some(FSCK)),
+        FileError::Write(WriteError::File { .. }) => (ErrorKind::Failed, None),
+        FileError::NoFiles(_) => (ErrorKind::NotFound, Some("`dbelay show` tells whether a snapshot holds files")),
+        FileError::NoFolder => (ErrorKind::Config, Some("name them: `include = [\"/uploads/\"]` under `[files]`")),
+        FileError::Changing(_) => (ErrorKind::Failed, Some("stop what writes it, and try again")),
+        FileError::InTheWay(_) => (ErrorKind::Usage, Some("choose an empty folder, or say `--overwrite`")),
+        FileError::NotFound(..) => (ErrorKind::NotFound, Some("`dbelay show --files` lists the files of a snapshot")),
+    }
+}
 
 fn of_store(error: &StoreError) -> (ErrorKind, Option<&'static str>) {
     match error {

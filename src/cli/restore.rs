@@ -4,22 +4,30 @@
 mod partial;
 mod validate;
 
+use std::path::PathBuf;
+
+use dbelay::files::write::{Replace, Written};
+use dbelay::id::ObjectId;
+use dbelay::ops::files::{FileError, back};
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::ops::{OpError, rollback};
 use dbelay::schema::{ObjectKind, SchemaObject};
+use dbelay::snapshot::files::listing::Listing;
+use dbelay::snapshot::manifest::Snapshot;
 use serde_json::json;
 
 use super::database::Database;
 use super::output::GOOD;
 use super::project::{self, Need, Project, parse_url};
 use super::rollback::rows;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, files};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay restore HEAD --to ./copy.db
   dbelay restore \"@{yesterday}\" --to sqlite:/tmp/yesterday.db
   dbelay restore pre --to postgres://localhost/shop_copy
+  dbelay restore HEAD --to ./copy.db --files ./copy-files
   dbelay restore HEAD --validate-only
   dbelay restore pre --table orders --where \"user_id = 7\" --to ./app.db";
 
@@ -33,11 +41,14 @@ pub struct Args {
     /// Which snapshot: HEAD, HEAD~2, an id, a tag, pre, post, failed, @{2 hours ago}
     pub snapshot: String,
     /// Where to; a database that is empty or does not exist
-    #[arg(long, value_name = "URL", required_unless_present = "validate_only")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["validate_only", "files"])]
     pub to: Option<String>,
     /// Check everything that a restore needs, and write nothing; exits with 1 if it would fail
     #[arg(long)]
     pub validate_only: bool,
+    /// Write the files of the snapshot into this folder; nothing there is replaced
+    #[arg(long, value_name = "DIR")]
+    pub files: Option<PathBuf>,
     /// Only the rows of this table, into any database; can be given more than once
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
@@ -47,7 +58,7 @@ pub struct Args {
     /// Leave out what the rows refer to, and name it
     #[arg(long)]
     pub no_closure: bool,
-    /// Put the snapshot's values over rows that are there with others
+    /// Put the snapshot's values over rows that are there with others, and its files over those in the folder of `--files`
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -58,7 +69,16 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     let id = project.select_snapshot(&args.snapshot)?;
     let (snapshot, state) = project.load(id)?;
-    let Some(to) = &args.to else { return validate::run(cx, &project, id, &state, None) };
+    if args.to.is_none() && args.validate_only {
+        return validate::run(cx, &project, id, &state, None);
+    }
+    let files = match &args.files {
+        Some(dir) => Some(FilesTarget::new(&project, id, &snapshot, cx.environment.cwd.join(dir), args.overwrite)?),
+        None => None,
+    };
+    let Some(to) = &args.to else {
+        return files.map_or(Ok(Exit::DONE), |files| files.restore_alone(&project, id, &snapshot));
+    };
     let url = parse_url(cx, to)?;
     if url.engine() != snapshot.source.engine {
         let message = format!(
@@ -83,6 +103,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     if cx.global.dry_run {
         cx.output.say(format_args!("would write {} rows into `{}`", state.rows(), target.shown()));
+        files.iter().for_each(|files| files.say_dry(cx));
         if cx.output.is_json() {
             cx.output.json(&json!({ "dry_run": true, "snapshot": id, "to": target.source.place }))?;
         }
@@ -123,17 +144,85 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     for limit in &limits {
         cx.output.note(limit);
     }
+    let files = match &files {
+        Some(files) => Some(files.restore(&project, &target)?),
+        None => None,
+    };
     cx.output.say(format_args!(
         "{GOOD}done{GOOD:#}: `{}` is equal to {} {}, verified ({})",
         target.shown(),
         args.snapshot,
         project::id(&id),
-        rows(&written)
+        files.as_ref().map_or_else(|| rows(&written), |files| format!("{}; {}", rows(&written), files::written(files)))
     ));
+    if let Some(error) = files::failure(files.as_ref(), "the database was restored", id) {
+        return Err(error);
+    }
     if cx.output.is_json() {
-        cx.output.json(&json!({ "result": "done", "snapshot": id, "to": target.source.place, "written": written }))?;
+        cx.output.json(&json!({ "result": "done", "snapshot": id, "to": target.source.place, "written": written, "files": files }))?;
     }
     Ok(Exit::DONE)
+}
+
+/// The folder that files are written into, and which they are.
+struct FilesTarget {
+    dir: PathBuf,
+    listing: Listing,
+    replace: Replace,
+}
+
+impl FilesTarget {
+    /// Looks first: nothing is written anywhere if files are in the way.
+    fn new(project: &Project<'_>, id: ObjectId, snapshot: &Snapshot, dir: PathBuf, overwrite: bool) -> Result<Self, CliError> {
+        let files = snapshot.files.ok_or_else(|| OpError::from(FileError::NoFiles(id)))?;
+        let listing = dbelay::ops::files::load(&project.store, &files)?;
+        let replace = if overwrite { Replace::Anything } else { Replace::Known };
+        back::refuse_in_the_way(&dir, &listing, replace).map_err(OpError::from)?;
+        Ok(Self { dir, listing, replace })
+    }
+
+    fn say_dry(&self, cx: &Context) {
+        cx.output.say(format_args!("would write {} into `{}`", files::held(&self.listing.files), self.dir.display()));
+    }
+
+    fn restore(&self, project: &Project<'_>, database: &Database) -> Result<Written, CliError> {
+        project.with_database(database, |session| Ok(back::restore(session, &self.dir, &self.listing, self.replace)?))
+    }
+
+    /// Writes the files without a database.
+    fn restore_alone(&self, project: &Project<'_>, id: ObjectId, snapshot: &Snapshot) -> Result<Exit, CliError> {
+        let output = &project.cx.output;
+        if project.cx.global.dry_run {
+            self.say_dry(project.cx);
+            if output.is_json() {
+                output.json(&json!({ "dry_run": true, "snapshot": id, "folder": self.dir }))?;
+            }
+            return Ok(Exit::DONE);
+        }
+        let _lock = project.lock("restore")?;
+        let written = project.with(|session| {
+            let written = back::restore(session, &self.dir, &self.listing, self.replace)?;
+            let mut entry = Entry::new(session, OperationKind::Restore, Phase::End);
+            (entry.source, entry.before, entry.files) = (snapshot.source.clone(), Some(id), true);
+            entry.result = Some(OperationResult::Done);
+            entry.note = Some(format!("files to {}", self.dir.display()));
+            journal::write(session.store, &entry)?;
+            Ok(written)
+        })?;
+        if let Some(error) = files::failure(Some(&written), "the folder is there", id) {
+            return Err(error);
+        }
+        let dir = self.dir.display();
+        output.say(format_args!(
+            "{GOOD}done{GOOD:#}: the files of {} are in `{dir}`, verified ({})",
+            project::id(&id),
+            files::written(&written)
+        ));
+        if output.is_json() {
+            output.json(&json!({ "result": "done", "snapshot": id, "to": null, "files": written }))?;
+        }
+        Ok(Exit::DONE)
+    }
 }
 
 /// Tells whether nothing is there that a restore would meet.

@@ -1,8 +1,8 @@
 //! `dbelay rollback`: makes the live database exactly equal to a snapshot.
 
 use dbelay::engine::EngineError;
-use dbelay::id::ObjectId;
 use dbelay::ops::capture::Taken;
+use dbelay::ops::files::Unreadable;
 use dbelay::ops::journal::{self, OperationKind, OperationResult};
 use dbelay::ops::plan::{self, Plan, RowAction};
 use dbelay::ops::rollback::{self, Done, Intent, Scope, Written};
@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use super::output::{DIM, GOOD};
 use super::project::{self, Identity, Need, Project};
 use super::time::{counted, number};
-use super::{CliError, Context, DatabaseState, Exit, report, terminal};
+use super::{CliError, Context, DatabaseState, Exit, files, report, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay rollback
   dbelay rollback --dry-run
+  dbelay rollback pre --with-files
   dbelay rollback before-import --table users --yes";
 
 /// Make the database exactly equal to a snapshot
@@ -30,6 +31,12 @@ pub struct Args {
     /// Only this table; repeatable
     #[arg(short, long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
+    /// Make the files that `[files]` in dbelay.toml names equal to the snapshot's, too
+    ///
+    /// Files that are not included now, or were not when the snapshot was taken, are left as they are. What is replaced or removed is in the safety
+    /// snapshot, to which `undo` returns.
+    #[arg(long, conflicts_with = "tables")]
+    pub with_files: bool,
     /// Also to a snapshot of another database, whose content then replaces this one's
     #[arg(long)]
     pub force_identity: bool,
@@ -45,7 +52,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         "pre" => error.hint("name a snapshot: `dbelay log` lists them"),
         _ => error,
     })?;
-    let intent = Intent { kind: OperationKind::Rollback, target, of: None };
+    let intent = Intent { kind: OperationKind::Rollback, target, of: None, files: args.with_files };
     let tables = match args.tables.as_slice() {
         [] => Vec::new(),
         tables => project.tables(tables, &project.load(target)?.1.schema),
@@ -64,7 +71,7 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
     project.with(|session| {
         let open = project.settle(session)?;
         if cx.global.dry_run {
-            return dry_run(project, session, intent.target, scope, name);
+            return dry_run(project, session, intent, scope, name);
         }
         let mut refused: Option<CliError> = None;
         let mut open = open.into_iter();
@@ -72,11 +79,15 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
             open.by_ref().try_for_each(|begin| journal::settle(session, &begin, OperationResult::Kept, after))
         };
         let done = rollback::run(session, intent, scope, &mut |plan, taken| {
-            if plan.is_empty() {
+            let mut lines = lines(plan);
+            if intent.files {
+                lines.extend(files::lines(&files::plan(session, intent.target, taken.files.as_ref())?));
+            }
+            if plan.is_empty() && lines.is_empty() {
                 settle(Some(taken.id))?;
                 return Ok(true);
             }
-            match gate(taken).and_then(|go| if go { ask(cx, plan, intent, name) } else { Ok(false) }) {
+            match gate(taken).and_then(|go| if go { ask(cx, &lines, intent, name) } else { Ok(false) }) {
                 Ok(true) => {
                     // What an interrupted operation left is the state that this rollback starts from, and it is kept now.
                     settle(Some(taken.id))?;
@@ -103,15 +114,23 @@ pub fn execute(project: &Project<'_>, intent: Intent, scope: Scope<'_>, name: &s
             settle(None)?;
         }
         report(project, &done, intent, scope, name)?;
+        if let (Done::RolledBack(done), false, Scope::Everything) = (&done, intent.files, scope) {
+            files::tell_left_alone(session, cx, intent.target, done.safety.files.as_ref())?;
+        }
+        if let Done::RolledBack(done) = &done
+            && let Some(error) = files::failure(done.files.as_ref(), "the database is what it was to be", done.safety.id)
+        {
+            return Err(error);
+        }
         if let Done::Stopped = done { Ok(Exit::FAILED) } else { Ok(Exit::DONE) }
     })
 }
 
-fn ask(cx: &Context, plan: &Plan, intent: Intent, name: &str) -> Result<bool, CliError> {
+fn ask(cx: &Context, lines: &[String], intent: Intent, name: &str) -> Result<bool, CliError> {
     if intent.kind != OperationKind::Rollback || cx.global.yes || cx.output.is_json() || !cx.environment.stdin_terminal {
         return Ok(true);
     }
-    for line in lines(plan) {
+    for line in lines {
         cx.output.line(format_args!("  {line}"));
     }
     terminal::confirm(cx, &format!("make the database equal to {name}?"), true)
@@ -152,8 +171,16 @@ pub fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope: Scope<'_>, name: &str) -> Result<Exit, CliError> {
+fn dry_run(project: &Project<'_>, session: &Session<'_>, intent: Intent, scope: Scope<'_>, name: &str) -> Result<Exit, CliError> {
     let cx = project.cx;
+    let target = intent.target;
+    let file_plan = match intent.files {
+        true => {
+            let live = dbelay::ops::files::capture(session, dbelay::store::BatchMode::IdsOnly, Unreadable::Refuse)?;
+            Some(files::plan(session, target, live.as_ref())?)
+        }
+        false => None,
+    };
     let (_, target_state) = project.load(target)?;
     let live = dbelay::ops::compare::live(session, Some(&target_state), dbelay::store::BatchMode::Scratch)?;
     let wanted = match scope {
@@ -166,17 +193,18 @@ fn dry_run(project: &Project<'_>, session: &Session<'_>, target: ObjectId, scope
         cx.output.warn(format_args!("{}; {}", obstacle, report::extensions(cx.output.engine())));
     }
     if cx.output.is_json() {
-        cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan, "obstacles": obstacles }))?;
+        cx.output.json(&json!({ "dry_run": true, "target": target, "plan": plan, "obstacles": obstacles, "files": file_plan.as_ref().map(files::document) }))?;
         return Ok(Exit::DONE);
     }
     use std::io::Write;
     let mut out = cx.output.out();
-    if plan.is_empty() {
+    let file_lines = file_plan.as_ref().map(files::lines).unwrap_or_default();
+    if plan.is_empty() && file_lines.is_empty() {
         writeln!(out, "nothing to do: {} equal to {name} ({})", subject(scope), target.short())?;
     } else {
         writeln!(out, "so that {} equal to {name} ({}):", subject(scope), target.short())?;
     }
-    for line in lines(&plan).iter().chain(&plan.limits) {
+    for line in lines(&plan).iter().chain(&plan.limits).chain(&file_lines) {
         writeln!(out, "  {line}")?;
     }
     out.finish()?;
@@ -200,9 +228,13 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
                 project::id(&target),
                 rows(written)
             ));
+            if intent.files {
+                let again = "its files are as they were, since without a database there was no safety snapshot";
+                cx.output.note(format_args!("{again}; `dbelay rollback {} --with-files` puts them back", target.short()));
+            }
             json!({ "result": "recreated", "operation": word, "target": target, "written": written })
         }
-        Done::RolledBack(done) if done.plan.is_empty() => {
+        Done::RolledBack(done) if done.plan.is_empty() && done.files.as_ref().is_none_or(files::is_nothing) => {
             cx.output.say(format_args!("nothing to do: {subject} equal to {name}{}{}", project::id(&target), but_for(&done.plan)));
             for limit in &done.plan.limits {
                 cx.output.note(limit);
@@ -214,8 +246,13 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
                 "{GOOD}done{GOOD:#}: {subject} equal to {name}{}{}, verified ({})",
                 project::id(&target),
                 but_for(&done.plan),
-                rows(&done.written)
+                done.files
+                    .as_ref()
+                    .map_or_else(|| rows(&done.written), |files| format!("{}; {}", rows(&done.written), files::written(files)))
             ));
+            for remark in done.files.iter().flat_map(|files| &files.remarks) {
+                cx.output.note(remark);
+            }
             for limit in &done.plan.limits {
                 cx.output.note(limit);
             }
@@ -226,11 +263,13 @@ fn report(project: &Project<'_>, done: &Done, intent: Intent, scope: Scope<'_>, 
             ));
             json!({
                 "result": "done", "operation": word, "target": target, "safety": done.safety.id, "after": done.after,
-                "plan": done.plan, "written": done.written,
+                "plan": done.plan, "written": done.written, "files": done.files,
             })
         }
     };
-    if cx.output.is_json() {
+    let has_failed = matches!(done, Done::RolledBack(done) if done.files.as_ref().is_some_and(|files| !files.failures.is_empty()));
+    // What failed is the document then.
+    if cx.output.is_json() && !has_failed {
         cx.output.json(&document)?;
     }
     Ok(())

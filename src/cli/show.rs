@@ -8,6 +8,7 @@ use dbelay::ops::capture::State;
 use dbelay::ops::{compare, journal};
 use dbelay::render::text;
 use dbelay::schema::{ObjectKind, TableKind};
+use dbelay::snapshot::files::EntryKind;
 use dbelay::snapshot::select::Target;
 use dbelay::store::BatchMode;
 use serde_json::{Value, json};
@@ -17,12 +18,13 @@ use super::project::{self, Need, Project};
 use super::table::{Align, Table};
 use super::time::{bytes, counted, number, stamp};
 use super::verify::drill;
-use super::{CliError, Context, Exit, log};
+use super::{CliError, Context, Exit, files, log};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay show HEAD
   dbelay show pre --schema
+  dbelay show HEAD --files
   dbelay show @{yesterday} --json";
 
 /// Show what a snapshot holds: tables, rows, schema, size, and what made it
@@ -35,11 +37,17 @@ pub struct Args {
     /// Only the schema, as a script
     #[arg(long)]
     pub schema: bool,
+    /// Only the files beside the database, one a line
+    #[arg(long, conflicts_with = "schema")]
+    pub files: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
+    if args.files {
+        return list_files(&project, &args.snapshot);
+    }
     let (id, snapshot, state) = match project.select(&args.snapshot)? {
         Target::Snapshot(id) => {
             let (snapshot, state) = project.load(id)?;
@@ -53,6 +61,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         out.finish()?;
         return Ok(Exit::DONE);
     }
+    let files = match &snapshot {
+        Some(snapshot) => files::of_snapshot(&project.store, snapshot)?,
+        None => project.with(files::live)?,
+    };
+    let files = files.map(|files| files.files);
     let tags: Vec<String> = project.tags()?.into_iter().filter(|(_, tagged)| Some(*tagged) == id).map(|(name, _)| name).collect();
     let is_pinned = |id: &ObjectId| -> Result<bool, CliError> { Ok(project.store.pins()?.contains(id)) };
     let proven = id.and_then(|id| journal::proofs(&project.operations()).remove(&id));
@@ -67,6 +80,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         document["proven"] = json!(proven);
         document["tables"] = tables(&state);
         document["settings"] = json!(state.settings);
+        document["files"] = json!(files);
         document["schema"] = json!({ "id": state.schema_id, "objects": state.schema.objects });
         cx.output.json(&document)?;
         return Ok(Exit::DONE);
@@ -114,6 +128,9 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
         counted(state.rows(), "row"),
         bytes(json_bytes)
     )?;
+    if let Some(files) = &files {
+        writeln!(out, "{DIM}files    {DIM:#}{}", files::held(files))?;
+    }
     for (name, setting) in state.settings.iter().filter(|(_, setting)| setting.value != "0") {
         writeln!(out, "{DIM}setting  {DIM:#}{name} = {}", text::clean(&setting.value))?;
     }
@@ -130,6 +147,40 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     }
     table.write("", &mut out)?;
     out.finish()?;
+    Ok(Exit::DONE)
+}
+
+/// Lists the files of a state, as `ls -l` does.
+fn list_files(project: &Project<'_>, name: &str) -> Result<Exit, CliError> {
+    let (id, files) = match project.select(name)? {
+        Target::Snapshot(id) => (Some(id), files::of_snapshot(&project.store, &project.load(id)?.0)?),
+        Target::Live => (None, project.with(files::live)?),
+    };
+    let entries = files.as_ref().map(|files| files.listing.entries.as_slice()).unwrap_or_default();
+    if project.cx.output.is_json() {
+        let list: Vec<Value> = entries.iter().map(dbelay::render::files::entry).collect();
+        project.cx.output.json(&json!({ "id": id, "files": files.as_ref().map(|files| &files.files), "entries": list }))?;
+        return Ok(Exit::DONE);
+    }
+    let mut out = project.cx.output.paged();
+    let mut table = Table::new(&[Align::Left, Align::Right, Align::Left, Align::Left]);
+    for entry in entries {
+        let mode = entry.mode.map(|mode| format!("{mode:03o}")).unwrap_or_default();
+        let time = entry.mtime.map(|mtime| stamp(chrono::DateTime::from_timestamp_nanos(mtime))).unwrap_or_default();
+        let path = match (entry.kind, &entry.target) {
+            (EntryKind::Dir, _) => format!("{}/", entry.path),
+            (_, Some(target)) => format!("{} -> {target}", entry.path),
+            _ => entry.path.to_string(),
+        };
+        let size = if entry.kind == EntryKind::File { number(entry.size) } else { String::new() };
+        table.line(anstyle::Style::new(), [mode, size, time, path]);
+    }
+    table.write("", &mut out)?;
+    out.finish()?;
+    match &files {
+        Some(files) => project.cx.output.say(format_args!("{DIM}{}{DIM:#}", files::held(&files.files))),
+        None => project.cx.output.say(format_args!("{name} holds no files; `[files]` in dbelay.toml names those that are kept")),
+    }
     Ok(Exit::DONE)
 }
 

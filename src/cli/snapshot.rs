@@ -1,13 +1,14 @@
 //! `dbelay snapshot`: takes a snapshot.
 
 use dbelay::ops::capture::{self, Label, Taken};
+use dbelay::ops::files::Captured;
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::snapshot::manifest::SnapshotKind;
 use dbelay::store::check_tag_name;
 use serde_json::{Value, json};
 
 use super::project::{self, Need, Project};
-use super::time::{bytes, counted};
+use super::time::{bytes, counted, number};
 use super::{CliError, Context, Exit};
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,8 @@ Examples:
 ///
 /// A snapshot holds what one committed state of the database holds: schema, rows, sequences, settings. TEMP tables belong to the connection that
 /// made them, and a file that a program attaches is a database of its own: neither is part of it.
+///
+/// The files that `[files]` in dbelay.toml names are read right after the database, and are in the same snapshot.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -84,7 +87,26 @@ pub fn holds(taken: &Taken) -> String {
         0 => "nothing new to store".to_owned(),
         new => format!("{}, {} stored", counted(new, "new object"), bytes(taken.stats.stored_bytes)),
     };
-    format!("{}, {}; {new}", counted(taken.state.tables.len() as u64, "table"), counted(taken.state.rows(), "row"))
+    let files = taken.files.as_ref().map(|files| format!("; {}", files_held(files))).unwrap_or_default();
+    format!("{}, {}; {new}{files}", counted(taken.state.tables.len() as u64, "table"), counted(taken.state.rows(), "row"))
+}
+
+/// Says which files a snapshot holds, and what they cost.
+fn files_held(captured: &Captured) -> String {
+    let stats = &captured.stats;
+    let read = match stats.read {
+        0 => "none had to be read".to_owned(),
+        read => format!("{} read, {} stored", number(read), bytes(stats.objects.stored_bytes)),
+    };
+    format!("{} ({}), {read}", counted(captured.files.files, "file"), bytes(captured.files.bytes))
+}
+
+/// Describes files that were read, for programs.
+pub fn files_document(captured: &Captured) -> Value {
+    let files = &captured.files;
+    json!({
+        "id": captured.id, "files": files.files, "folders": files.folders, "links": files.links, "bytes": files.bytes, "stats": captured.stats,
+    })
 }
 
 /// Describes a snapshot that was taken, for programs.
@@ -98,5 +120,6 @@ pub fn document(taken: &Taken, tag: Option<&str>) -> Value {
         "tables": taken.state.tables.len(),
         "rows": taken.state.rows(),
         "stats": taken.stats,
+        "files": taken.files.as_ref().map(files_document),
     })
 }

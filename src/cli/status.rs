@@ -5,8 +5,9 @@ use std::io::Write;
 use dbelay::ops::capture;
 use dbelay::ops::compare::{self, Comparison};
 use dbelay::ops::journal;
-use dbelay::render::text;
+use dbelay::render::{self, text};
 use dbelay::snapshot::changes::TableFate;
+use dbelay::snapshot::files::changes::FileCounts;
 use dbelay::store::BatchMode;
 use serde_json::{Value, json};
 
@@ -14,12 +15,15 @@ use super::output::{ADDED, CHANGED, GOOD, HEADING, REMOVED};
 use super::project::{self, Need, Project};
 use super::time::{age, number};
 use super::verify::drill;
-use super::{CliError, Context, Exit, log};
+use super::{CliError, Context, Exit, files, log};
 
 const EXAMPLES: &str = "\
 Examples:
   dbelay status
   dbelay status --json";
+
+/// How many files are named.
+const FILES_SHOWN: usize = 20;
 
 /// Compare the live database with its newest snapshot, and name operations that were left open
 ///
@@ -48,6 +52,10 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     let (_, state) = project.load(id)?;
     let live = project.with(|session| Ok(compare::live(session, Some(&state), BatchMode::Scratch)?))?;
+    let file_changes = {
+        let (before, after) = (files::of_snapshot(&project.store, &snapshot)?, project.with(files::live)?);
+        files::changes(before.as_ref(), after.as_ref())
+    };
     let comparison = Comparison::new(&project.store, &state, &live)?;
     let changed: Vec<_> = comparison.pairs.iter().filter(|pair| !comparison.is_equal(pair)).collect();
     let has_drift = comparison.schema.has_drift();
@@ -62,7 +70,9 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
         let open: Vec<Value> = open.iter().map(|(index, _, entry)| json!({ "index": index, "entry": entry })).collect();
         cx.output.json(&json!({
             "head": log::document(&id, &snapshot, &[]), "same": live.is_same(&state), "drift": has_drift,
-            "last_proven": drill::document(proven.as_ref()), "schema": { "changes": comparison.schema.changes }, "tables": tables, "settings": comparison.schema.settings, "unfinished": open, "lock": holder,
+            "last_proven": drill::document(proven.as_ref()), "schema": { "changes": comparison.schema.changes }, "tables": tables,
+            "settings": comparison.schema.settings, "unfinished": open, "lock": holder,
+            "files": file_changes.as_ref().map(|changes| changes.iter().map(render::files::change).collect::<Vec<_>>()),
         }))?;
         return Ok(exit);
     }
@@ -99,6 +109,24 @@ pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
                 _ => format!("{} rows, had {}", number(pair.rows_after), number(pair.rows_before)),
             };
             writeln!(out, "  {}  {rows}", text::clean(&text::title(pair)))?;
+        }
+    }
+    match file_changes.as_deref() {
+        None => {}
+        Some([]) => writeln!(out, "{GOOD}its files are the same{GOOD:#}")?,
+        Some(changes) => {
+            writeln!(out, "{HEADING}files that differ{HEADING:#}  {}", FileCounts::of(changes).sentence())?;
+            for change in changes.iter().take(FILES_SHOWN) {
+                let style = match render::files::sign(change) {
+                    '+' => ADDED,
+                    '-' => REMOVED,
+                    _ => CHANGED,
+                };
+                writeln!(out, "  {style}{} {}{style:#}", render::files::sign(change), render::files::line(change))?;
+            }
+            if changes.len() > FILES_SHOWN {
+                writeln!(out, "  … and {} more", changes.len() - FILES_SHOWN)?;
+            }
         }
     }
     out.finish()?;

@@ -16,15 +16,19 @@ Examples:
 /// Take back the last operation that changed the database
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {}
+pub struct Args {
+    /// Take the files beside the database back, too [default: if they went with the operation]
+    #[arg(long)]
+    pub with_files: bool,
+}
 
 /// Runs the command.
-pub fn run(_: &Args, cx: &Context) -> Result<Exit, CliError> {
-    travel(cx, OperationKind::Undo)
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
+    travel(cx, OperationKind::Undo, args.with_files)
 }
 
 /// Runs undo or redo.
-pub fn travel(cx: &Context, kind: OperationKind) -> Result<Exit, CliError> {
+pub fn travel(cx: &Context, kind: OperationKind, with_files: bool) -> Result<Exit, CliError> {
     let project = Project::open(cx, Need::Existing)?;
     let source = project.database()?.source.clone();
     let _lock = project.lock(kind.word())?;
@@ -50,7 +54,11 @@ pub fn travel(cx: &Context, kind: OperationKind) -> Result<Exit, CliError> {
         false => None,
     };
     cx.output.say(format_args!("{} {}", if is_undo { "taking back" } else { "doing again" }, describe(&step)));
-    let intent = Intent { kind, target, of: Some(step.index) };
+    if step.files && project.files.is_none() {
+        cx.output.note("files went with it, and dbelay.toml names none now; they are left as they are");
+    }
+    let files = with_files || step.files && project.files.is_some();
+    let intent = Intent { kind, target, of: Some(step.index), files };
     execute(&project, intent, Scope::Everything, &target.short(), &mut |taken| {
         let name = taken.id.short();
         match &expected {

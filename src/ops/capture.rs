@@ -1,6 +1,7 @@
-//! Taking a snapshot: one read transaction, row groups hashed and compressed on all cores, everything durable and read back before
-//! the snapshot's file is written.
+//! Taking a snapshot: one read transaction, row groups hashed and compressed on all cores, then the files beside the database ([`super::files`]), everything
+//! durable and read back before the snapshot's file is written.
 
+use super::files::{self, Captured, Unreadable};
 use super::seen::{self, Seen};
 use super::tables::{Known, Reading};
 use super::{OpError, Session};
@@ -74,7 +75,9 @@ pub struct Taken {
     pub snapshot: Snapshot,
     /// Its state.
     pub state: State,
-    /// What it added to the store.
+    /// The files beside the database, as they were read for it.
+    pub files: Option<Captured>,
+    /// What it added to the store, its files not counted.
     pub stats: BatchStats,
     /// The engine's stamp at the end of reading, see [`ReadTransaction::stamp`].
     pub stamp: u64,
@@ -266,6 +269,7 @@ pub(super) fn save_at(
     stamp: u64,
     time: String,
 ) -> Result<Taken, OpError> {
+    let files = files::capture(session, BatchMode::Durable, Unreadable::of(label.kind))?;
     let entry = |(id, manifest): &(ObjectId, TableManifest)| TableEntry { name: manifest.name.clone(), rows: manifest.rows, manifest: *id };
     let snapshot = Snapshot {
         format: state.format,
@@ -277,6 +281,7 @@ pub(super) fn save_at(
         schema: state.schema_id,
         settings: state.settings.clone(),
         tables: state.tables.iter().map(entry).collect(),
+        files: files.as_ref().map(|files| files.id),
         origin: Origin { command: label.command, ..session.origin.clone() },
     };
     let json = serde_json::to_vec(&snapshot).expect("the format's types have string keys and no failing serializer");
@@ -284,7 +289,7 @@ pub(super) fn save_at(
     if let Some(mark) = &state.mark {
         seen::remember_mark(session, id, mark);
     }
-    Ok(Taken { id, snapshot, state, stats: BatchStats::default(), stamp })
+    Ok(Taken { id, snapshot, state, files, stats: BatchStats::default(), stamp })
 }
 
 /// Reads a snapshot's file.

@@ -73,6 +73,8 @@ struct Needed<'a> {
     marks: Marks,
     /// Manifests and nodes that were gone into.
     entered: Marks,
+    /// Lists of files that were gone into: apart, since the bytes of a file may be those of anything.
+    listings: Marks,
     /// Column chunks.
     chunks: Marks,
     lost: Mutex<Vec<String>>,
@@ -104,7 +106,8 @@ impl Visitor for Needed<'_> {
         match role {
             Role::Manifest | Role::Node => self.store.mark(&self.entered, id) == Mark::New,
             Role::Chunk => self.store.mark(&self.chunks, id) == Mark::New,
-            Role::Schema | Role::Large => false,
+            Role::Listing => self.store.mark(&self.listings, id) == Mark::New,
+            Role::Schema | Role::Large | Role::FileBytes => false,
         }
     }
 
@@ -115,7 +118,17 @@ impl Visitor for Needed<'_> {
 
 /// Marks everything that snapshots need.
 fn mark(store: &Store, progress: &dyn Progress) -> Result<Marks, OpError> {
-    let needed = Needed { store, marks: store.marks(), entered: store.marks(), chunks: store.marks(), lost: Mutex::default() };
+    let needed = Needed {
+        store,
+        marks: store.marks(),
+        entered: store.marks(),
+        listings: store.marks(),
+        chunks: store.marks(),
+        lost: Mutex::default(),
+    };
+    for file in store.unreadable_snapshots()? {
+        needed.lose(format!("snapshot file `{file}` cannot be read"));
+    }
     let snapshots = store.snapshot_ids()?;
     progress.begin("marking", Some(snapshots.len() as u64), Unit::Objects);
     let advance = Mutex::new(());

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use self::table::TableFound;
 use crate::id::ObjectId;
 use crate::schema::Schema;
+use crate::snapshot::files::{Entry, EntryKind, content, listing};
 use crate::snapshot::manifest::{Node, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::value::{LARGE_BYTES, Value, split_array};
@@ -129,6 +130,10 @@ pub struct Inspection<'a> {
     whole: HashSet<ObjectId>,
     chunks: HashMap<ObjectId, Result<Facts, Bad>>,
     large: HashMap<ObjectId, Result<(u64, u64), Bad>>,
+    /// Lists of files, with what is wrong below them.
+    listings: HashMap<ObjectId, Rc<[Bad]>>,
+    /// The lengths of pieces of files.
+    pieces: HashMap<ObjectId, Result<u64, Bad>>,
     /// How many objects were read.
     pub objects: u64,
     /// How many bytes of JSON they have.
@@ -148,6 +153,8 @@ impl<'a> Inspection<'a> {
             whole: HashSet::new(),
             chunks: HashMap::new(),
             large: HashMap::new(),
+            listings: HashMap::new(),
+            pieces: HashMap::new(),
             objects: 0,
             bytes: 0,
         }
@@ -179,6 +186,11 @@ impl<'a> Inspection<'a> {
                 }
             }
         }
+        if let Some(files) = snapshot.files {
+            let bad = self.files(files);
+            found.lost.extend(bad.iter().map(|bad| bad.object));
+            found.losses.extend(bad.iter().map(|bad| Loss::of_all(Some(bad.object), bad.what.to_string())));
+        }
         if self.look == Look::Everything {
             if let Some(schema) = &schema {
                 fit::schema(snapshot, schema, &mut found.losses);
@@ -186,6 +198,58 @@ impl<'a> Inspection<'a> {
             fit::settings(snapshot, &mut found.losses);
         }
         found
+    }
+
+    /// Looks through the files beside the database.
+    fn files(&mut self, id: ObjectId) -> Rc<[Bad]> {
+        if let Some(known) = self.listings.get(&id) {
+            return Rc::clone(known);
+        }
+        let mut found = Vec::new();
+        match listing::read(self.store, &id) {
+            Err(error) => found.push(bad(id, format!("its files: {}", super::with_causes(&error)))),
+            Ok(listing) => {
+                for entry in listing.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
+                    let what = match content::chunks(self.store, entry) {
+                        Ok(chunks) => self.file_bytes(entry, &chunks),
+                        Err(error) => Some(bad(id, super::with_causes(&error))),
+                    };
+                    found.extend(what.map(|it| bad(it.object, format!("file `{}`: {}", entry.path, it.what))));
+                }
+            }
+        }
+        let found: Rc<[Bad]> = found.into();
+        self.listings.insert(id, Rc::clone(&found));
+        found
+    }
+
+    /// Looks at the pieces of a file; returns the first that cannot be used.
+    fn file_bytes(&mut self, entry: &Entry, chunks: &[ObjectId]) -> Option<Bad> {
+        let mut bytes = 0_u64;
+        for &chunk in chunks {
+            if self.look == Look::Structure {
+                if !self.store.contains(&chunk) {
+                    return Some(missing(chunk));
+                }
+                continue;
+            }
+            let length = match self.pieces.get(&chunk) {
+                Some(known) => known.clone(),
+                None => {
+                    let read = self.read(chunk).map(|bytes| bytes.len() as u64);
+                    self.pieces.insert(chunk, read.clone());
+                    read
+                }
+            };
+            match length {
+                Ok(length) => bytes = bytes.saturating_add(length),
+                Err(bad) => return Some(bad),
+            }
+        }
+        let is_wrong = self.look == Look::Everything && bytes != entry.size;
+        is_wrong.then(|| {
+            bad(chunks.first().copied().unwrap_or(ObjectId([0; 32])), format!("its pieces have {bytes} bytes, not {}", entry.size))
+        })
     }
 
     /// Reads an object; the store proves it by its id.

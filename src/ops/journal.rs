@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Known;
-use super::{OpError, Session, capture, compare};
+use super::{OpError, Session, capture, compare, files};
 use crate::engine::Finding;
 use crate::id::ObjectId;
 use crate::snapshot::manifest::SourceName;
@@ -51,6 +51,9 @@ pub struct Entry {
     /// For undo and redo: the index of the entry that began what is undone or redone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
+    /// Whether the files beside the database went with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub files: bool,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<OperationResult>,
@@ -237,6 +240,7 @@ impl Entry {
             after: None,
             failed: None,
             of: None,
+            files: false,
             result: None,
             exit: None,
             findings: Vec::new(),
@@ -327,8 +331,10 @@ pub enum Leftover {
 pub fn look_at(session: &Session<'_>, entry: &Entry) -> Result<Leftover, OpError> {
     let is_live = |id: Option<ObjectId>| -> Result<bool, OpError> {
         let Some(id) = id else { return Ok(false) };
-        let state = capture::load(session.store, &capture::read_snapshot(session.store, id)?)?;
-        Ok(compare::live(session, Some(&state), BatchMode::IdsOnly)?.is_same(&state))
+        let snapshot = capture::read_snapshot(session.store, id)?;
+        let state = capture::load(session.store, &snapshot)?;
+        let is_same = compare::live(session, Some(&state), BatchMode::IdsOnly)?.is_same(&state);
+        Ok(is_same && (!entry.files || files::is_live(session, snapshot.files)?))
     };
     if is_live(entry.before)? {
         return Ok(Leftover::AsBefore);

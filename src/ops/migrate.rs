@@ -10,16 +10,20 @@ use serde::Serialize;
 
 use super::capture::{self, Label, References, Rules, State, Taken};
 use super::compare::Comparison;
+use super::files::back::Beside;
+use super::files::{self, Unreadable};
 use super::guard::{self, GuardResult};
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
-use super::rollback::{self, Scope};
+use super::rollback::{self, Around, Scope};
 use super::seen::{self, Seen};
 use super::verdict::{self, LossKind, Verdict};
 use super::{FileLook, OpError, Session};
 use crate::config::GuardsConfig;
 use crate::engine::{Engine, EngineError, Finding, Obstacle};
+use crate::files::write::Written;
 use crate::id::ObjectId;
 use crate::schema::diff::SchemaDiff;
+use crate::snapshot::files::changes::FileChange;
 use crate::snapshot::manifest::{Snapshot, SnapshotKind, TableManifest};
 use crate::store::{BatchMode, BatchStats};
 
@@ -43,6 +47,8 @@ pub struct Options {
     pub allow: Vec<String>,
     /// What the migration must not do.
     pub guards: GuardsConfig,
+    /// Whether the files beside the database go back with it.
+    pub with_files: bool,
 }
 
 /// How the command ended.
@@ -204,6 +210,8 @@ pub struct Outcome {
     pub aftermath: Aftermath,
     /// What it did to the file.
     pub events: Vec<FileEvent>,
+    /// What it did to the files beside the database; none where none are kept with it, or where the state could not be read.
+    pub files: Option<FilesAfter>,
     /// How it was settled: `Done`, `RolledBack` or `Kept`.
     pub result: OperationResult,
     /// What a rollback could not restore, in words.
@@ -212,6 +220,15 @@ pub struct Outcome {
     pub rollback_error: Option<OpError>,
     /// How long the snapshot before, the judgement and the rollback took.
     pub durations: Durations,
+}
+
+/// What a command did to the files beside the database. That is never a loss: what an application does with its files, its rows do not say.
+#[derive(Debug, Clone, Default)]
+pub struct FilesAfter {
+    /// What changed, by path.
+    pub changes: Vec<FileChange>,
+    /// What was put back, where they went back with the database.
+    pub back: Option<Written>,
 }
 
 /// How long the parts of a migration took, the command itself left out.
@@ -252,7 +269,7 @@ impl Prepared {
         let snapshot = capture::read_snapshot(session.store, id)?;
         let state = capture::load(session.store, &snapshot)?;
         Ok(Some(Self {
-            pre: Taken { id, snapshot, state, stats: BatchStats::default(), stamp: 0 },
+            pre: Taken { id, snapshot, state, files: None, stats: BatchStats::default(), stamp: 0 },
             findings: begin.findings.clone(),
             guards: guard::Before { answers: begin.guards.clone(), broken: Vec::new() },
             fingerprint: None,
@@ -299,6 +316,7 @@ pub fn carry_out(
     let mut begin = Entry::new(session, OperationKind::Migrate, Phase::Begin);
     begin.command = options.command.clone();
     begin.before = Some(prepared.pre.id);
+    begin.files = options.with_files;
     begin.findings = prepared.findings.clone();
     begin.guards = prepared.guards.answers.clone();
     let begin_index = match resumed {
@@ -342,7 +360,7 @@ pub fn carry_out(
     let begun = session.clock();
     let mut outcome = match judged {
         Ok((aftermath, look)) => settle(session, options, prepared, end, (aftermath, look), events, steps)?,
-        Err(OpError::Engine(error)) if error.is_no_database() => unreadable(session, prepared, end, error, steps),
+        Err(OpError::Engine(error)) if error.is_no_database() => unreadable(session, options, prepared, end, error, steps),
         Err(error) => return Err(error),
     };
     outcome.durations.judge = judge_duration;
@@ -498,8 +516,8 @@ fn settle(
                     limits.extend(restore_mode(&mut *engine, &events));
                 }
             }
-            let after = Some((pre.id, pre.snapshot.clone()));
-            return Ok(Outcome { pre, after, end, aftermath, events, result, limits, rollback_error: None, durations });
+            let (after, files) = settle_files(session, options, &pre, result)?;
+            return Ok(Outcome { pre, after, end, aftermath, events, files, result, limits, rollback_error: None, durations });
         }
     };
     events.extend(mode_event(&mut *engine));
@@ -508,6 +526,8 @@ fn settle(
     let kind = if decision == OnFailure::Rollback { SnapshotKind::Failed } else { SnapshotKind::Post };
     let taken = capture::save(session, options.label(kind), judgement.state.clone(), Some(pre.id), stamp)?;
     let after = Some((taken.id, taken.snapshot.clone()));
+    let changes = files::changes(session.store, pre.snapshot.files, taken.files.as_ref())?;
+    let mut files = changes.map(|changes| FilesAfter { changes, back: None });
     let mut rollback_error = None;
     let mut limits = Vec::new();
     let result = match decision {
@@ -516,9 +536,23 @@ fn settle(
         OnFailure::Rollback => {
             let label = options.label(SnapshotKind::Failed);
             let go_on = &mut |_: &super::plan::Plan, _: &Taken| Ok(true);
-            match rollback::rollback(session, &mut *engine, &pre.state, Scope::Everything, &label, Some(taken), go_on) {
+            let beside = if options.with_files { Some(Beside::of(session, pre.id, pre.snapshot.files)) } else { None };
+            let mut back = |first: Option<Taken>, files: Option<&mut Beside>| {
+                let around = Around { on_plan: &mut *go_on, files };
+                rollback::rollback(session, &mut *engine, &pre.state, Scope::Everything, &label, first, around)
+            };
+            let mut done = beside.transpose().and_then(|mut beside| back(Some(taken), beside.as_mut()));
+            if let Err(OpError::Files(error)) = &done {
+                // Files that cannot go back keep no row from going back.
+                limits.push(format!("the files could not be put back: {}", super::with_causes(error)));
+                done = back(None, None);
+            }
+            match done {
                 Ok(done) => {
-                    limits = done.map(|done| done.plan.limits).unwrap_or_default();
+                    if let (Some(files), Some(done)) = (&mut files, &done) {
+                        files.back.clone_from(&done.files);
+                    }
+                    limits.extend(done.map(|done| done.plan.limits).unwrap_or_default());
                     limits.extend(restore_mode(&mut *engine, &events));
                     limits.extend(restore_permissions(session, file.as_ref()));
                     OperationResult::RolledBack
@@ -530,7 +564,40 @@ fn settle(
             }
         }
     };
-    Ok(Outcome { pre, after, end, aftermath, events, result, limits, rollback_error, durations })
+    Ok(Outcome { pre, after, end, aftermath, events, files, result, limits, rollback_error, durations })
+}
+
+/// A snapshot, and what a command did to the files since an earlier one.
+type AfterFiles = (Option<(ObjectId, Snapshot)>, Option<FilesAfter>);
+
+/// Settles the files of a migration that left the database as it was: takes a snapshot only if they changed.
+fn settle_files(session: &Session<'_>, options: &Options, pre: &Taken, result: OperationResult) -> Result<AfterFiles, OpError> {
+    let unchanged = Some((pre.id, pre.snapshot.clone()));
+    let live = files::capture(session, BatchMode::IdsOnly, Unreadable::Tell)?;
+    let Some(changes) = files::changes(session.store, pre.snapshot.files, live.as_ref())? else { return Ok((unchanged, None)) };
+    if changes.is_empty() {
+        return Ok((unchanged, Some(FilesAfter::default())));
+    }
+    let is_failed = result == OperationResult::RolledBack;
+    let kind = if is_failed { SnapshotKind::Failed } else { SnapshotKind::Post };
+    let taken = capture::save(session, options.label(kind), pre.state.clone(), Some(pre.id), 0)?;
+    let mut back = None;
+    if is_failed && options.with_files {
+        back = put_back(session, pre, &taken)
+            .map_err(|error| session.progress.warn(&format!("the files could not be put back: {}", super::with_causes(&error))))
+            .ok()
+            .flatten();
+    }
+    Ok((Some((taken.id, taken.snapshot)), Some(FilesAfter { changes, back })))
+}
+
+/// Puts the files alone back.
+fn put_back(session: &Session<'_>, pre: &Taken, now: &Taken) -> Result<Option<Written>, OpError> {
+    let mut beside = Beside::of(session, pre.id, pre.snapshot.files)?;
+    beside.stage(session, now.files.as_ref())?;
+    beside.publish();
+    beside.prove(files::capture(session, BatchMode::IdsOnly, Unreadable::Tell)?.as_ref());
+    Ok(beside.written)
 }
 
 /// Makes the file's permissions and owner what they were. Says that it did, or why it could not.
@@ -558,7 +625,14 @@ fn restore_mode(engine: &mut dyn Engine, events: &[FileEvent]) -> Option<String>
 }
 
 /// Settles a migration after which there is no database to read: what stands in its place is set aside, and the database made anew.
-fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error: EngineError, steps: &mut dyn Steps) -> Outcome {
+fn unreadable(
+    session: &Session<'_>,
+    options: &Options,
+    prepared: Prepared,
+    end: CommandEnd,
+    error: EngineError,
+    steps: &mut dyn Steps,
+) -> Outcome {
     let Prepared { pre, journal_mode, look, duration, .. } = prepared;
     let mut rollback_error = None;
     let mut result = OperationResult::Kept;
@@ -569,6 +643,9 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
         _ => FileEvent::Replaced,
     };
     if steps.decide(&end, None) == OnFailure::Rollback {
+        if options.with_files {
+            limits.push("the files were left as they are: without a database there was no safety snapshot".to_owned());
+        }
         match rollback::recreate(session, &pre.state, look.as_ref()) {
             Ok(_) => {
                 result = OperationResult::RolledBack;
@@ -584,5 +661,5 @@ fn unreadable(session: &Session<'_>, prepared: Prepared, end: CommandEnd, error:
     }
     let durations = Durations { prepare: duration, ..Durations::default() };
     let aftermath = Aftermath::Unreadable(error);
-    Outcome { pre, after: None, end, aftermath, events: vec![event], result, limits, rollback_error, durations }
+    Outcome { pre, after: None, end, aftermath, events: vec![event], files: None, result, limits, rollback_error, durations }
 }

@@ -15,10 +15,12 @@ use serde::Serialize;
 
 use super::capture::{self, Label, References, Rules, State, Taken, exact_settings};
 use super::compare::{decode_cells, has_same_rules};
+use super::files::back::Beside;
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::plan::{Plan, RowAction, merge, plan};
 use super::{FileLook, OpError, Session, seen, with_causes};
 use crate::engine::{BoxError, Engine, EngineError, Obstacle, PatchTarget, WriteTransaction};
+use crate::files::write as files;
 use crate::id::ObjectId;
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema, TableKind};
@@ -352,6 +354,16 @@ pub struct RolledBack {
     pub written: Written,
     /// The snapshot of the state after it; equal to `safety`'s where nothing had to change, none where it could not be written.
     pub after: Option<ObjectId>,
+    /// What became of the files, where they went with it.
+    pub files: Option<files::Written>,
+}
+
+/// What goes on around a rollback.
+pub struct Around<'a> {
+    /// Sees each plan before anything is written, and may stop the rollback by returning false.
+    pub on_plan: &'a mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+    /// The files that go back with the database.
+    pub files: Option<&'a mut Beside>,
 }
 
 /// Which tables a rollback concerns.
@@ -365,8 +377,7 @@ pub enum Scope<'a> {
 
 /// Makes the live database equal to a state that is in the store, or changes nothing. A database that is gone is made anew.
 ///
-/// `on_plan` sees each plan before anything is written and may stop the rollback by returning false; `label` says what the safety
-/// snapshot is called. `first` is a snapshot just taken of the same engine's database, which then serves as the safety snapshot.
+/// `label` says what the safety snapshot is called. `first` is a snapshot just taken of the same engine's database, which then serves as the safety snapshot.
 ///
 /// # Errors
 /// The engine's and the store's, [`OpError::NotProven`]. In each case but [`EngineError::Uncertain`] the database is as it was.
@@ -377,7 +388,7 @@ pub fn rollback(
     scope: Scope<'_>,
     label: &Label,
     first: Option<Taken>,
-    on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+    mut around: Around<'_>,
 ) -> Result<Option<RolledBack>, OpError> {
     let mut first = first;
     let newest = || Ok::<_, OpError>(capture::newest(session)?.map(|(id, _)| id));
@@ -401,14 +412,14 @@ pub fn rollback(
             found if found.is_empty() => Ok(()),
             found => Err(OpError::Unwritable(found)),
         };
-        let prepared = match prepare(taken, target, scope, refuse, on_plan)? {
+        let prepared = match prepare(session, taken, target, scope, label, refuse, &mut around)? {
             Ok(prepared) => prepared,
             Err(settled) => return Ok(settled.map(|settled| *settled)),
         };
         let mut transaction = engine.begin_write()?;
         // A stamp may be the whole server's, on which others write other databases.
         if transaction.stamp()? == prepared.taken.stamp || capture::is_unchanged(&mut *transaction, &prepared.taken.state)? {
-            return finish(session, transaction, prepared, label).map(Some);
+            return finish(session, transaction, prepared, label, around.files).map(Some);
         }
     }
     // Others that keep writing are kept out at last. Before, they need not wait while the database is read and the plan is made.
@@ -421,8 +432,8 @@ pub fn rollback(
         capture::take_from(session, &mut *beside.begin_read()?, label.clone(), Some(target), newest()?, Rules::Keep)?
     };
     // What this plan needs was found out about the one before.
-    match prepare(taken, target, scope, &mut |_, _| Ok(()), on_plan)? {
-        Ok(prepared) => finish(session, transaction, prepared, label).map(Some),
+    match prepare(session, taken, target, scope, label, &mut |_, _| Ok(()), &mut around)? {
+        Ok(prepared) => finish(session, transaction, prepared, label, around.files).map(Some),
         Err(settled) => Ok(settled.map(|settled| *settled)),
     }
 }
@@ -452,13 +463,15 @@ struct Prepared {
     plan: Plan,
 }
 
-/// Plans; where there is nothing to carry out, says how it ended: stopped, or with nothing to do.
+/// Plans; where there is nothing to carry out in the database, says how it ended: stopped, or with nothing to do but for the files.
 fn prepare(
+    session: &Session<'_>,
     taken: Taken,
     target: &State,
     scope: Scope<'_>,
+    label: &Label,
     refuse: &mut dyn FnMut(&Plan, &State) -> Result<(), OpError>,
-    on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
+    around: &mut Around<'_>,
 ) -> Result<Result<Prepared, Option<Box<RolledBack>>>, OpError> {
     let wanted = match scope {
         Scope::Everything => target.clone(),
@@ -466,12 +479,21 @@ fn prepare(
     };
     let plan = plan(&taken.state, &wanted);
     refuse(&plan, &wanted)?;
-    if !on_plan(&plan, &taken)? {
+    if !(around.on_plan)(&plan, &taken)? {
         return Ok(Err(None));
     }
+    if let Some(files) = &mut around.files {
+        files.stage(session, taken.files.as_ref())?;
+    }
     if plan.is_empty() {
-        let after = Some(taken.id);
-        return Ok(Err(Some(Box::new(RolledBack { safety: taken, plan, written: Written::default(), after }))));
+        let (mut after, mut written) = (Some(taken.id), None);
+        if let Some(files) = &mut around.files {
+            if files.publish() {
+                after = save_after(session, label, taken.state.clone(), &taken, Some(files));
+            }
+            written = files.written.clone();
+        }
+        return Ok(Err(Some(Box::new(RolledBack { safety: taken, plan, written: Written::default(), after, files: written }))));
     }
     Ok(Ok(Prepared { taken, wanted, plan }))
 }
@@ -481,6 +503,7 @@ fn finish(
     mut transaction: Box<dyn WriteTransaction + '_>,
     prepared: Prepared,
     label: &Label,
+    mut files: Option<&mut Beside>,
 ) -> Result<RolledBack, OpError> {
     let Prepared { taken, wanted, plan } = prepared;
     if let Some(mark) = &taken.state.mark {
@@ -493,14 +516,31 @@ fn finish(
     batch.finish()?;
     transaction.commit()?;
     // From here on the rollback has happened, whatever else fails.
-    let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
+    if let Some(files) = &mut files {
+        files.publish();
+    }
     // The mark is of the state before.
     let wanted = State { mark: None, ..wanted };
-    let saved = capture::save(session, label, wanted, Some(taken.id), taken.stamp);
-    let after = saved
-        .map_err(|error| session.progress.warn(&format!("the snapshot of the new state could not be written: {}", with_causes(&error))))
-        .ok();
-    Ok(RolledBack { safety: taken, plan, written, after: after.map(|after| after.id) })
+    let after = save_after(session, label, wanted, &taken, files.as_deref_mut());
+    let files = files.and_then(|files| files.written.clone());
+    Ok(RolledBack { safety: taken, plan, written, after, files })
+}
+
+/// Takes the snapshot of the state after a rollback, and proves the files that went with it. That it cannot be written is told.
+fn save_after(session: &Session<'_>, label: &Label, state: State, before: &Taken, files: Option<&mut Beside>) -> Option<ObjectId> {
+    let label = Label { kind: SnapshotKind::Restored, ..label.clone() };
+    match capture::save(session, label, state, Some(before.id), before.stamp) {
+        Ok(saved) => {
+            if let Some(files) = files {
+                files.prove(saved.files.as_ref());
+            }
+            Some(saved.id)
+        }
+        Err(error) => {
+            session.progress.warn(&format!("the snapshot of the new state could not be written: {}", with_causes(&error)));
+            None
+        }
+    }
 }
 
 /// What a rollback is to the operation log.
@@ -512,6 +552,8 @@ pub struct Intent {
     pub target: ObjectId,
     /// For undo and redo, the operation that is undone or redone.
     pub of: Option<u64>,
+    /// Whether the files beside the database go with it.
+    pub files: bool,
 }
 
 /// What became of a rollback.
@@ -543,11 +585,13 @@ pub fn run(
     on_plan: &mut dyn FnMut(&Plan, &Taken) -> Result<bool, OpError>,
 ) -> Result<Done, OpError> {
     let store = session.store;
-    let target = capture::load(store, &capture::read_snapshot(store, intent.target)?)?;
+    let snapshot = capture::read_snapshot(store, intent.target)?;
+    let target = capture::load(store, &snapshot)?;
+    let mut beside = if intent.files { Some(Beside::of(session, intent.target, snapshot.files)?) } else { None };
     let message = format!("{} to {}", intent.kind.word(), intent.target.short());
     let begin = |before: Option<ObjectId>| {
         let mut entry = Entry::new(session, intent.kind, Phase::Begin);
-        (entry.before, entry.after, entry.of) = (before, Some(intent.target), intent.of);
+        (entry.before, entry.after, entry.of, entry.files) = (before, Some(intent.target), intent.of, intent.files);
         let index = journal::write(store, &entry)?;
         Ok::<Entry, OpError>(Entry { phase: Phase::End, begin: Some(index), ..entry })
     };
@@ -564,7 +608,8 @@ pub fn run(
     let mut engine = match (session.open)() {
         Ok(engine) => engine,
         Err(error) if error.is_no_database() => {
-            let entry = begin(None)?;
+            // Without a database there is no safety snapshot, and without that no file is touched.
+            let entry = Entry { files: false, ..begin(None)? };
             match recreate(session, &target, session.place.look().as_ref()) {
                 Ok(written) => {
                     tell(end(entry, Some(intent.target), OperationResult::Done, Some("the database was gone".to_owned())));
@@ -580,7 +625,7 @@ pub fn run(
     };
     let mut begun: Option<Entry> = None;
     let label = safety_label(message);
-    let result = rollback(session, &mut *engine, &target, scope, &label, None, &mut |plan, taken| {
+    let mut on_plan = |plan: &Plan, taken: &Taken| {
         if !on_plan(plan, taken)? {
             return Ok(false);
         }
@@ -589,11 +634,16 @@ pub fn run(
         }
         begun = Some(begin(Some(taken.id))?);
         Ok(true)
-    });
+    };
+    let around = Around { on_plan: &mut on_plan, files: beside.as_mut() };
+    let result = rollback(session, &mut *engine, &target, scope, &label, None, around);
     match (result, begun) {
         (Ok(Some(done)), Some(entry)) => {
             let whole = matches!(scope, Scope::Everything).then_some(intent.target);
-            tell(end(entry, done.after.or(whole), OperationResult::Done, None));
+            let failures = done.files.as_ref().map_or(0, |files| files.failures.len());
+            let note = (failures > 0).then(|| format!("{failures} of its files are not what they were to be"));
+            // The next command finds it unfinished, and the database as it was to be.
+            tell(end(entry, done.after.or(whole), OperationResult::Done, note));
             Ok(Done::RolledBack(Box::new(done)))
         }
         (Ok(_), _) => Ok(Done::Stopped),

@@ -20,6 +20,8 @@ pub struct Step {
     pub before: ObjectId,
     /// The state after it.
     pub after: ObjectId,
+    /// Whether the files beside the database went with it.
+    pub files: bool,
 }
 
 /// What can be undone and redone; the next one is last.
@@ -67,7 +69,7 @@ fn step(index: u64, entry: &Entry) -> Option<Step> {
         _ => (before, after),
     };
     let index = entry.begin.unwrap_or(index);
-    (before != after).then(|| Step { index, kind: entry.kind, time: entry.time.clone(), before, after })
+    (before != after).then(|| Step { index, kind: entry.kind, time: entry.time.clone(), before, after, files: entry.files })
 }
 
 #[cfg(test)]
@@ -89,6 +91,7 @@ mod tests {
             after: Some(ObjectId([after; 32])),
             failed: None,
             of: None,
+            files: false,
             result: Some(OperationResult::Done),
             exit: None,
             findings: Vec::new(),

@@ -9,9 +9,10 @@ pub mod report;
 use std::fmt::Write;
 
 use super::text::{columns_touched, number, value_within};
-use super::{Renderer, StateName, TableEnd, is_shown};
+use super::{Renderer, StateName, TableEnd, files, is_shown};
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::changes::{Cell, RowChange, RowCounts, RowKey, TableFate, TablePair};
+use crate::snapshot::files::changes::FileChange;
 
 /// The most rows of one table on a page; browsers grow slow with more.
 pub const ROWS_MAX: u64 = 1000;
@@ -30,6 +31,8 @@ const STYLE: &str = include_str!("html/page.css");
 pub struct Html {
     /// The rows of the table that is being told of.
     rows: Vec<RowChange>,
+    /// What differs between the files.
+    files: Vec<FileChange>,
     is_same: bool,
     has_rows: bool,
 }
@@ -68,10 +71,17 @@ impl Renderer for Html {
         self.rows.clear();
     }
 
+    fn files(&mut self, _: &mut String, changes: &[FileChange]) {
+        self.is_same &= changes.is_empty();
+        self.files = changes.to_vec();
+    }
+
     fn end(&mut self, out: &mut String, machinery: &[String]) {
         if self.has_rows {
             out.push_str("</section>\n");
         }
+        let changed = std::mem::take(&mut self.files);
+        change_list(out, "Files", changed.iter().map(|change| (files::sign(change), escape(&files::line(change)))));
         if !machinery.is_empty() {
             let names = escape(&machinery.join(", "));
             write_out(out, format_args!("<p class=dim>Also changed, the database’s own: {names}</p>\n"));
@@ -151,15 +161,18 @@ fn end_page(out: &mut String, foot: &str) {
     out.push_str("</main>\n</body>\n</html>\n");
 }
 
-/// Writes the section of the schema: a line a difference, its first character the sign, and the text of the DDL to be unfolded.
-fn schema(out: &mut String, lines: &[String], ddl: &str) {
-    if lines.is_empty() {
-        return;
+/// Writes a section of changes, each a sign and HTML; none where there is no change.
+fn change_list(out: &mut String, title: &str, lines: impl ExactSizeIterator<Item = (char, String)>) {
+    if lines.len() > 0 {
+        write_out(out, format_args!("<section>\n<h2>{title}</h2>\n"));
+        changes(out, lines);
+        out.push_str("</section>\n");
     }
-    out.push_str("<section>\n<h2>Schema</h2>\n<ul class=changes>\n");
-    for line in lines {
-        let mut letters = line.chars();
-        let sign = letters.next().unwrap_or('~');
+}
+
+fn changes(out: &mut String, lines: impl Iterator<Item = (char, String)>) {
+    out.push_str("<ul class=changes>\n");
+    for (sign, text) in lines {
         let (class, word) = match sign {
             '+' => ("add", "added"),
             '-' => ("rem", "removed"),
@@ -167,11 +180,25 @@ fn schema(out: &mut String, lines: &[String], ddl: &str) {
             _ => ("chg", "changed"),
         };
         let sign = if sign == '-' { '−' } else { sign };
-        let text = prose(letters.as_str().trim_start());
         let sign = escape(&sign.to_string());
         write_out(out, format_args!("<li class={class}><span class=sign title={word}>{sign}</span><span>{text}</span></li>\n"));
     }
     out.push_str("</ul>\n");
+}
+
+/// Writes the section of the schema: a line a difference, its first character the sign, and the text of the DDL to be unfolded.
+fn schema(out: &mut String, lines: &[String], ddl: &str) {
+    if lines.is_empty() {
+        return;
+    }
+    out.push_str("<section>\n<h2>Schema</h2>\n");
+    changes(
+        out,
+        lines.iter().map(|line| {
+            let mut letters = line.chars();
+            (letters.next().unwrap_or('~'), prose(letters.as_str().trim_start()))
+        }),
+    );
     if !ddl.is_empty() {
         out.push_str("<details>\n<summary>As SQL</summary>\n<pre class=ddl>");
         for line in ddl.lines() {

@@ -1,8 +1,9 @@
 //! For programs: one JSON document, or one a line. Integers beyond 2^53 are strings; everything else is as the store has it.
 
-use super::{Renderer, StateName, TableEnd, api_cell, key_columns, row_object, string};
+use super::{Renderer, StateName, TableEnd, api_cell, files, key_columns, row_object, string};
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::changes::{Row, RowChange, TableFate, TablePair};
+use crate::snapshot::files::changes::FileChange;
 
 /// The version of the document.
 const SCHEMA_VERSION: u32 = 1;
@@ -13,12 +14,14 @@ pub struct Json {
     has_rows: bool,
     tables: u64,
     rows: u64,
+    /// What differs between the files, as JSON.
+    files: Option<String>,
 }
 
 impl Json {
     /// Renders with every row, or with counts alone.
     pub fn new(has_rows: bool) -> Self {
-        Self { has_rows, tables: 0, rows: 0 }
+        Self { has_rows, tables: 0, rows: 0, files: None }
     }
 }
 
@@ -141,8 +144,14 @@ impl Renderer for Json {
         out.push_str(&format!(",{}}}", count_fields(pair, end)));
     }
 
+    fn files(&mut self, _: &mut String, changes: &[FileChange]) {
+        let changes: Vec<String> = changes.iter().map(|change| files::change(change).to_string()).collect();
+        self.files = Some(format!("[{}]", changes.join(",\n")));
+    }
+
     fn end(&mut self, out: &mut String, machinery: &[String]) {
-        out.push_str(&format!("],\n\"machinery\":{}}}\n", json(&machinery)));
+        let files = self.files.as_deref().unwrap_or("null");
+        out.push_str(&format!("],\n\"files\":{files},\n\"machinery\":{}}}\n", json(&machinery)));
     }
 }
 
@@ -176,6 +185,12 @@ impl Renderer for JsonLines {
 
     fn table_end(&mut self, out: &mut String, pair: &TablePair, end: TableEnd<'_>) {
         out.push_str(&format!("{{\"type\":\"table\",{},{}}}\n", table_fields(pair), count_fields(pair, end)));
+    }
+
+    fn files(&mut self, out: &mut String, changes: &[FileChange]) {
+        for change in changes {
+            out.push_str(&format!("{{\"type\":\"file\",{}\n", &files::change(change).to_string()[1..]));
+        }
     }
 
     fn end(&mut self, out: &mut String, machinery: &[String]) {

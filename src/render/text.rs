@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use super::{Renderer, StateName, TableEnd, is_shown, key_columns};
+use super::{Renderer, StateName, TableEnd, files, is_shown, key_columns};
 use crate::rows::TableShape;
 use crate::schema::diff::SchemaDiff;
 use crate::snapshot::changes::{Cell, RowChange, RowCounts, TableFate, TablePair};
+use crate::snapshot::files::changes::{FileChange, FileCounts};
 use crate::value::Value;
 
 /// The most characters of one value.
@@ -50,12 +51,43 @@ pub struct Text {
     names: [String; 2],
     is_empty: bool,
     stat: Vec<[String; 3]>,
+    files: Vec<FileChange>,
 }
 
 impl Text {
     /// Renders with this much detail.
     pub fn new(theme: Theme, detail: Detail) -> Self {
-        Self { theme, detail, names: [String::new(), String::new()], is_empty: true, stat: Vec::new() }
+        Self { theme, detail, names: [String::new(), String::new()], is_empty: true, stat: Vec::new(), files: Vec::new() }
+    }
+
+    fn write_files(&mut self, out: &mut String) {
+        let files = std::mem::take(&mut self.files);
+        if files.is_empty() {
+            return;
+        }
+        let Theme { heading, added, removed, changed, dim } = self.theme;
+        if self.detail == Detail::Names {
+            files.iter().for_each(|change| out.push_str(&format!("{}\n", change.path)));
+            return;
+        }
+        self.gap(out);
+        let counts = FileCounts::of(&files);
+        if self.detail == Detail::Stat {
+            out.push_str(&format!("{heading}files{heading:#}  {}\n", counts.sentence()));
+        } else {
+            out.push_str(&format!("{heading}files{heading:#}\n"));
+        }
+        for change in &files {
+            let style = match files::sign(change) {
+                '+' => added,
+                '-' => removed,
+                _ => changed,
+            };
+            out.push_str(&format!("  {style}{} {}{style:#}\n", files::sign(change), clean(&files::line(change))));
+        }
+        if self.detail == Detail::Rows {
+            out.push_str(&format!("  {dim}{}{dim:#}\n", counts.sentence()));
+        }
     }
 
     fn gap(&mut self, out: &mut String) {
@@ -180,6 +212,10 @@ impl Renderer for Text {
         }
     }
 
+    fn files(&mut self, _: &mut String, changes: &[FileChange]) {
+        self.files = changes.to_vec();
+    }
+
     fn end(&mut self, out: &mut String, machinery: &[String]) {
         let width = |at: usize| self.stat.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
         let (first, second) = (width(0), width(1));
@@ -196,6 +232,7 @@ impl Renderer for Text {
             let dim = self.theme.dim;
             out.push_str(&format!("{dim}also changed, the database's own: {}{dim:#}\n", clean(&machinery.join(", "))));
         }
+        self.write_files(out);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// # Errors
 /// The first error of any of them; items that were not begun then are left.
-pub(super) fn on_all_cores<T, R, E, W>(items: &[T], worker: impl Fn() -> W + Sync) -> Result<Vec<R>, E>
+pub(crate) fn on_all_cores<T, R, E, W>(items: &[T], worker: impl Fn() -> W + Sync) -> Result<Vec<R>, E>
 where
     T: Sync,
     R: Send,

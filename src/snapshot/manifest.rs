@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub settings: Settings,
     /// The tables with rows of their own, in creation order.
     pub tables: Vec<TableEntry>,
+    /// The id of the [`super::files::Files`] object; none where no files are kept with the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<ObjectId>,
     /// Where and by what it was taken.
     pub origin: Origin,
 }

@@ -6,6 +6,7 @@
 use super::chunks::read_node;
 use super::compare::Objects;
 use super::cores::on_all_cores;
+use super::files::listing::{self, Part};
 use super::manifest::{Node, Snapshot, TableManifest};
 use crate::id::ObjectId;
 
@@ -25,6 +26,10 @@ pub enum Role {
     Chunk,
     /// A large value. Names nothing.
     Large,
+    /// What says which files there are: names more of the same, and the bytes of files.
+    Listing,
+    /// Bytes of a file. Names nothing, whatever it looks like.
+    FileBytes,
 }
 
 impl Role {
@@ -36,6 +41,8 @@ impl Role {
             Self::Node => "node",
             Self::Chunk => "column chunk",
             Self::Large => "large value",
+            Self::Listing => "list of files",
+            Self::FileBytes => "piece of a file",
         }
     }
 }
@@ -76,6 +83,15 @@ pub fn walk(snapshot: &Snapshot, objects: &dyn Objects, visitor: &dyn Visitor) {
             Ok(None) => {}
             Ok(Some((root, depth))) => node(&root, depth, objects, visitor),
             Err(why) => visitor.lost(&table.manifest, Role::Manifest, why),
+        }
+    }
+    if let Some(files) = &snapshot.files {
+        let mut meet = |id: ObjectId, part: Part| match part {
+            Part::Names => visitor.meet(&id, Role::Listing),
+            Part::Bytes => visitor.meet(&id, Role::FileBytes),
+        };
+        if let Err(error) = listing::visit(objects, files, &mut meet) {
+            visitor.lost(files, Role::Listing, with_cause(&error));
         }
     }
 }

@@ -15,7 +15,7 @@ INSERT INTO keyless VALUES('k');
 ";
 
 /// Prepares a project, then runs a command again and again, each time from the same beginning, dying one step later, until it lives.
-fn check(prepare: &dyn Fn(&Sandbox), arguments: &[&str], live_code: i32, after_death: &dyn Fn(&Sandbox)) {
+pub fn check(prepare: &dyn Fn(&Sandbox), arguments: &[&str], live_code: i32, after_death: &dyn Fn(&Sandbox)) {
     let sandbox = Sandbox::with(BASE);
     prepare(&sandbox);
     let kept = tempfile::tempdir().unwrap();

@@ -96,6 +96,7 @@ fn restore(dir: &Path, id: ObjectId) -> Drill {
         place: &Nowhere,
         fingerprint: &|| None,
         origin: Origin::default(),
+        files: None,
         pid: 1,
         now: &|| chrono::DateTime::UNIX_EPOCH,
         progress: &Silent,

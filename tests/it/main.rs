@@ -18,6 +18,8 @@ mod encryption;
 mod export;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(unix)]
+mod files;
 mod forget;
 mod gc;
 mod golden;

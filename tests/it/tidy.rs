@@ -19,11 +19,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["id", "value", "rows", "schema", "progress", "source"]),
     ("store", &["id", "durable", "progress"]),
     ("snapshot", &["id", "value", "rows", "schema", "store"]),
+    ("files", &["id", "durable", "snapshot"]),
     ("render", &["id", "value", "rows", "schema", "snapshot"]),
     ("check", &["id", "value", "rows", "schema"]),
     (
         "ops",
-        &["id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source", "config", "process", "check"],
+        &[
+            "id", "value", "rows", "schema", "progress", "engine", "store", "snapshot", "render", "source", "config", "process", "check",
+            "files",
+        ],
     ),
 ];
 

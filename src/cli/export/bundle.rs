@@ -10,16 +10,17 @@
 //!
 //! It is written from its beginning to its end, so that it can go to a pipe.
 
-use std::io::{self, Read, Write};
+use std::io::{Seek, Write};
 
 use dbelay::ops::export;
+use dbelay::snapshot::files::{Entry, EntryKind, content};
 use dbelay::source::redact;
 use serde_json::json;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::{Subject, sql};
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, files};
 
 /// What a secret is replaced with.
 const HIDDEN: &str = "***";
@@ -27,17 +28,26 @@ const HIDDEN: &str = "***";
 /// Words in the names of settings whose values are not shown.
 const SECRETS: [&str; 5] = ["password", "secret", "token", "passphrase", "private"];
 
-/// A file that belongs to a snapshot.
-pub struct Attachment {
-    /// Its path, with `/` between folders.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: Box<dyn Read>,
+/// Lists the files beside the database that a snapshot keeps. Those of the live database are where they are.
+fn attachments(subject: &Subject<'_>) -> Result<Vec<Entry>, CliError> {
+    let Some(id) = subject.id else { return Ok(Vec::new()) };
+    let (snapshot, _) = subject.project.load(id)?;
+    Ok(files::of_snapshot(&subject.project.store, &snapshot)?.map(|files| files.listing.entries.to_vec()).unwrap_or_default())
 }
 
-/// Lists the files that belong to what is exported. Snapshots hold none.
-fn attachments(_: &Subject<'_>) -> Result<Vec<Attachment>, CliError> {
-    Ok(Vec::new())
+/// Puts a file, a folder or a link into the zip.
+fn attach<W: Write + Seek>(zip: &mut ZipWriter<W>, subject: &Subject<'_>, entry: &Entry) -> Result<(), CliError> {
+    let name = format!("attachments/{}", entry.path);
+    let mode = entry.mode.map_or(options(), |mode| options().unix_permissions(mode));
+    match entry.kind {
+        EntryKind::Dir => zip.add_directory(name, mode)?,
+        EntryKind::Symlink => zip.add_symlink(name, entry.target.as_ref().map(ToString::to_string).unwrap_or_default(), options())?,
+        EntryKind::File => {
+            zip.start_file(name, mode)?;
+            content::read(&subject.project.store, entry, &mut |bytes| zip.write_all(bytes))?;
+        }
+    }
+    Ok(())
 }
 
 fn options() -> SimpleFileOptions {
@@ -62,7 +72,7 @@ pub fn zip(subject: &Subject<'_>, out: &mut dyn Write) -> Result<(), CliError> {
     let config = config(subject.project.cx)?;
     let mut zip = ZipWriter::new_stream(out);
     zip.start_file("metadata.json", options())?;
-    let names: Vec<&str> = attachments.iter().map(|attachment| attachment.name.as_str()).collect();
+    let names: Vec<String> = attachments.iter().map(|entry| entry.path.to_string()).collect();
     let text = serde_json::to_string_pretty(&metadata(subject, &names))?;
     writeln!(zip, "{text}")?;
     zip.start_file("database.sql", options())?;
@@ -73,9 +83,8 @@ pub fn zip(subject: &Subject<'_>, out: &mut dyn Write) -> Result<(), CliError> {
         zip.write_all(config.as_bytes())?;
     }
     zip.add_directory("attachments", SimpleFileOptions::default())?;
-    for mut attachment in attachments {
-        zip.start_file(format!("attachments/{}", attachment.name), options())?;
-        io::copy(&mut attachment.bytes, &mut zip)?;
+    for entry in &attachments {
+        attach(&mut zip, subject, entry)?;
     }
     zip.start_file("README.txt", options())?;
     zip.write_all(readme(subject).as_bytes())?;
@@ -83,7 +92,7 @@ pub fn zip(subject: &Subject<'_>, out: &mut dyn Write) -> Result<(), CliError> {
     Ok(())
 }
 
-fn metadata(subject: &Subject<'_>, attachments: &[&str]) -> serde_json::Value {
+fn metadata(subject: &Subject<'_>, attachments: &[String]) -> serde_json::Value {
     let tables: Vec<_> =
         subject.state.tables.iter().map(|(id, manifest)| json!({ "name": manifest.name, "rows": manifest.rows, "id": id })).collect();
     json!({

@@ -29,6 +29,7 @@ pub(super) fn document(outcome: &Outcome, rehearsed: Option<&Rehearsal>) -> Map<
     let timings = json!({ "prepare": seconds(durations.prepare), "judge": seconds(durations.judge), "settle": seconds(durations.settle) });
     document.insert("seconds".to_owned(), timings);
     document.extend(aftermath_document(&outcome.aftermath));
+    document.insert("files".to_owned(), crate::cli::files::migration_document(outcome));
     if let Some(rehearsal) = rehearsed {
         document.insert("rehearsal".to_owned(), rehearsal_document(rehearsal));
     }

@@ -11,7 +11,7 @@ use super::document::{rehearsal_document, rehearsal_timings};
 use super::told::{allowances, chain, summary, what_went_wrong};
 use crate::cli::output::{DIM, GOOD, HEADING};
 use crate::cli::rehearse::Stage;
-use crate::cli::{CliError, DatabaseState, ErrorKind, Exit, page};
+use crate::cli::{CliError, DatabaseState, ErrorKind, Exit, files, page};
 
 impl Migration<'_> {
     /// Rehearses, and writes the page of it where no real run follows.
@@ -66,6 +66,10 @@ impl Migration<'_> {
         });
         self.is_protected = stage.is_protected();
         drop(stage);
+        // A scratch database has no files of its own: what the command did to those beside the real one it did to them.
+        if let Some(remark) = files::changed_since(session, prepared.pre.snapshot.files)? {
+            self.cx.output.warn(format_args!("during the rehearsal files beside the real database changed: {remark}"));
+        }
         rehearsal
     }
 

@@ -165,6 +165,10 @@ fn hint(outcome: &Outcome, is_unchanged: bool) -> String {
         let (to, what) = if has_file { ("NEW.db", "file") } else { ("URL", "database") };
         return format!("`dbelay restore {} --to {to}` writes the state before it into a new {what}", outcome.pre.id.short());
     }
+    let are_files_left = outcome.files.as_ref().is_some_and(|files| !files.changes.is_empty() && files.back.is_none());
+    if is_unchanged && are_files_left {
+        return "what the command said is above; `dbelay rollback pre --with-files` puts the files back".to_owned();
+    }
     if is_unchanged {
         return "what the command said is above; nothing has to be undone".to_owned();
     }

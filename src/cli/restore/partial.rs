@@ -238,11 +238,17 @@ fn json_out(
 pub fn check_options(args: &Args) -> Result<(), CliError> {
     let refuse = |message: &str| Err(CliError::usage(message));
     if args.tables.is_empty() {
-        if args.condition.is_some() || args.overwrite || args.no_closure {
+        if args.condition.is_some() || (args.overwrite && args.files.is_none()) || args.no_closure {
             return refuse("`--where`, `--overwrite` and `--no-closure` are about the rows of a table, and none is named with `--table`");
         }
     } else if args.condition.is_some() && args.tables.len() > 1 {
         return refuse("`--where` is about one table, and several are named");
+    }
+    if args.files.is_some() && !args.tables.is_empty() {
+        return refuse("`--files` goes with a whole snapshot, and `--table` names a part of it");
+    }
+    if args.validate_only && args.files.is_some() {
+        return refuse("`--validate-only` looks at what is restored into a database, and `--files` writes into a folder");
     }
     if args.validate_only && !args.tables.is_empty() {
         return refuse("`--validate-only` looks at the whole snapshot; `--dry-run` shows what rows would be written");
