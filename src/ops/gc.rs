@@ -6,6 +6,9 @@
 //!
 //! Large values are named by column chunks alone, which are most of a store. They are read only where something is left that nothing
 //! reaches, and that could be a large value; and a chunk that was read once is remembered ([`scanned`]).
+//!
+//! Memory: what the store says of its own ([`GcPlan`]), 32 bytes for each chunk that has to be read and for each long object that nothing
+//! reaches, and the nodes and chunks that are being read.
 
 mod scanned;
 
@@ -115,8 +118,7 @@ impl Visitor for Needed<'_> {
 
 /// Marks everything that snapshots need.
 fn mark(store: &Store, progress: &dyn Progress) -> Result<Marks, OpError> {
-    let needed =
-        Needed { store, marks: store.marks(), entered: store.marks(), chunks: store.marks(), lost: Mutex::default() };
+    let needed = Needed { store, marks: store.marks(), entered: store.marks(), chunks: store.marks(), lost: Mutex::default() };
     let snapshots = store.snapshot_ids()?;
     progress.begin("marking", Some(snapshots.len() as u64), Unit::Objects);
     let advance = Mutex::new(());

@@ -132,7 +132,8 @@ pub fn scan(chunks: &[ObjectId], objects: &dyn Objects, visitor: &dyn Visitor, f
 
 /// Tells which of these objects could be large values: those that are no arrays, and those that cannot be read.
 pub fn perhaps_large(candidates: &[ObjectId], objects: &dyn Objects) -> Vec<ObjectId> {
-    let look = |id: &ObjectId| -> Result<bool, std::convert::Infallible> { Ok(objects.read(id).map_or(true, |json| !json.starts_with(b"["))) };
+    let look =
+        |id: &ObjectId| -> Result<bool, std::convert::Infallible> { Ok(objects.read(id).map_or(true, |json| !json.starts_with(b"["))) };
     let Ok(answers) = on_all_cores(candidates, || look);
     candidates.iter().zip(answers).filter(|(_, is_large)| *is_large).map(|(id, _)| *id).collect()
 }

@@ -111,8 +111,7 @@ impl Table {
         let is_absent = record.holder == NONE;
         if is_absent || (record.base != NONE && base == NONE) {
             self.present += usize::from(is_absent);
-            *record =
-                Record { id: entry.id, holder, base, offset: entry.offset, stored: entry.stored, raw: entry.raw, codec: entry.codec };
+            *record = Record { id: entry.id, holder, base, offset: entry.offset, stored: entry.stored, raw: entry.raw, codec: entry.codec };
         }
     }
 
@@ -137,7 +136,7 @@ impl Table {
         self.at(self.position(id)?)
     }
 
-    /// Returns the positions of an object's base and of the object itself; none where the base is not there.
+    /// Returns the position of what the object at a position is a delta to; none where it is none, or that is not there.
     pub(super) fn base(&self, position: u32) -> Option<u32> {
         let base = self.records.get(position as usize)?.base;
         self.records.get(base as usize).filter(|record| record.holder != NONE).map(|_| base)
