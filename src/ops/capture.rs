@@ -302,12 +302,16 @@ pub fn read_snapshot(store: &Store, id: ObjectId) -> Result<Snapshot, OpError> {
         format: u32,
     }
     let json = store.snapshot(&id)?;
-    let format = |source| OpError::Format { what: "snapshot", id, source };
-    let Version { format: found } = serde_json::from_slice(&json).map_err(format)?;
+    let read = serde_json::from_slice::<Snapshot>(&json);
+    // Only what is not of this format is read twice: a later one may look like this one, or not.
+    let found = match &read {
+        Ok(snapshot) => snapshot.format,
+        Err(_) => serde_json::from_slice(&json).map_or(0, |Version { format }| format),
+    };
     if found > FORMAT_VERSION {
         return Err(OpError::NewerSnapshot { id, found, supported: FORMAT_VERSION });
     }
-    serde_json::from_slice(&json).map_err(format)
+    read.map_err(|source| OpError::Format { what: "snapshot", id, source })
 }
 
 /// Reads all snapshots of all sources, oldest first. Those whose files are damaged are left out: what is damaged costs only itself, and `fsck` names it.

@@ -6,6 +6,9 @@
 //!
 //! Large values are named by column chunks alone, which are most of a store. They are read only where something is left that nothing
 //! reaches, and that could be a large value; and a chunk that was read once is remembered ([`scanned`]).
+//!
+//! Memory: what the store says of its own ([`GcPlan`]), 32 bytes for each chunk that has to be read and for each long object that nothing
+//! reaches, and the nodes and chunks that are being read.
 
 mod scanned;
 

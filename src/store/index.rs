@@ -137,7 +137,7 @@ impl Table {
         self.at(self.position(id)?)
     }
 
-    /// Returns the positions of an object's base and of the object itself; none where the base is not there.
+    /// Returns the position of what the object at a position is a delta to; none where it is none, or that is not there.
     pub(super) fn base(&self, position: u32) -> Option<u32> {
         let base = self.records.get(position as usize)?.base;
         self.records.get(base as usize).filter(|record| record.holder != NONE).map(|_| base)
