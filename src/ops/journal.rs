@@ -72,7 +72,7 @@ pub struct Entry {
     /// More, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// For a proof that a snapshot restores, which is `before`: what was done.
+    /// For a proof that a snapshot restores, which is `after`: what was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drilled>,
 }
@@ -114,7 +114,7 @@ pub fn last_proof(log: &[Indexed], source: &SourceName) -> Option<(ObjectId, Pro
 
 fn proof(entry: &Entry) -> Option<(ObjectId, Proof)> {
     let is_proof = entry.kind == OperationKind::Verify && entry.result == Some(OperationResult::Done);
-    if is_proof { Some((entry.before?, Proof { time: entry.time.clone(), drill: entry.drill? })) } else { None }
+    if is_proof { Some((entry.after?, Proof { time: entry.time.clone(), drill: entry.drill? })) } else { None }
 }
 
 /// A snapshot that was forgotten.

@@ -119,7 +119,7 @@ mod tests {
     fn objects_are_found_without_an_index() {
         let long = format!("[{}]", (0..500).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
         let text = format!("\"{}\"", "abc".repeat(200));
-        let objects: [&[u8]; 5] = [b"[1,2]", b"{\"a\":[1]}", long.as_bytes(), b"[\"x\"]", text.as_bytes()];
+        let objects: [&[u8]; 5] = [b"[1,2]", b"{\"a\":[1],\"b\":\"longer\"}", long.as_bytes(), b"[\"x\"]", text.as_bytes()];
         let whole = pack(&objects);
         let expected: Vec<ObjectId> = objects.iter().map(|json| ObjectId::of(json)).collect();
         assert_eq!(found(&whole), expected);

@@ -3,6 +3,7 @@
 //! The store is made by the binary; flips are looked at in this process, through the library, since there are many.
 
 use std::collections::BTreeSet;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use dbelay::engine::sqlite::{Options, Sqlite};
@@ -122,10 +123,14 @@ fn every_flipped_byte_is_found_and_named_and_the_other_snapshots_restore() {
     for path in files(&dir) {
         let name = relative(&dir, &path);
         let bytes = std::fs::read(&path).unwrap();
-        for at in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 1 << ((at * 5 + at / 8) % 8);
-            std::fs::write(&path, &flipped).unwrap();
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        // In place: a file that is written anew is brought to the disk by some systems, each time.
+        let mut write_at = |at: usize, byte: u8| {
+            file.seek(SeekFrom::Start(at as u64)).unwrap();
+            file.write_all(&[byte]).unwrap();
+        };
+        for (at, &byte) in bytes.iter().enumerate() {
+            write_at(at, byte ^ (1 << ((at * 5 + at / 8) % 8)));
             let (damage, whole) = look(&dir);
             if is_idle(&name) {
                 assert!(damage.is_empty() && whole == all, "byte {at} of {name}: {damage:?}");
@@ -145,8 +150,8 @@ fn every_flipped_byte_is_found_and_named_and_the_other_snapshots_restore() {
                 assert_restore(&dir, &whole);
                 restored += whole.len();
             }
+            write_at(at, byte);
         }
-        std::fs::write(&path, &bytes).unwrap();
     }
     println!(
         "{} flips tried: {found} found in the right file, {harmless} harmless; {restored} snapshots restored in between",
@@ -167,8 +172,9 @@ fn every_cut_is_found_and_every_missing_file_that_something_needs() {
         let bytes = std::fs::read(&path).unwrap();
         // Every length of small files, and of packs every third.
         let step = if name.starts_with("packs/") { 3 } else { 1 };
-        for length in (0..bytes.len()).step_by(step) {
-            std::fs::write(&path, &bytes[..length]).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        for length in (0..bytes.len()).rev().step_by(step) {
+            file.set_len(length as u64).unwrap();
             let (damage, whole) = look(&dir);
             cuts += 1;
             let is_whole_but_for_its_end = name == "config.json" && length + 1 == bytes.len();
@@ -274,7 +280,7 @@ fn samples_go_round_until_every_pack_was_read() {
         assert!(found, "{} was not read in {runs} samples", pack.display());
         flip(pack, &[9]);
     }
-    sandbox.dbelay(&["fsck", "--read-data", "--sample", "30%"]).exits(0).prints(&["% of", "read ("][1..].as_ref());
+    sandbox.dbelay(&["fsck", "--read-data", "--sample", "30%"]).exits(0).prints(&[" read ("]);
     sandbox.dbelay(&["fsck", "--sample", "30%"]).exits(2);
     sandbox.dbelay(&["fsck", "--read-data", "--sample", "0%"]).exits(2).says(&["more than 0%"]);
 }

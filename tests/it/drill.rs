@@ -112,7 +112,7 @@ fn a_snapshot_that_lost_something_is_not_proven() {
     sandbox.dbelay(&["status"]).prints(&["last proven restorable: never"]);
     let log = sandbox.dbelay(&["op", "log", "--json"]).json();
     assert_eq!(
-        (&log["operations"][0]["entry"]["result"], &log["operations"][0]["entry"]["before"]),
+        (&log["operations"][0]["entry"]["result"], &log["operations"][0]["entry"]["after"]),
         (&serde_json::json!("failed"), &show["id"])
     );
     assert_eq!(scratch_folders(&sandbox), 0);

@@ -44,7 +44,7 @@ pub fn run(args: &Args, project: &Project<'_>) -> Result<Exit, CliError> {
     for id in ids {
         let drill = play(project, id)?;
         let mut entry = project.entry(OperationKind::Verify, project.source()?, OperationResult::Done);
-        entry.before = Some(id);
+        entry.after = Some(id);
         entry.drill = Some(drill.drilled);
         if !drill.is_proof() {
             entry.result = Some(OperationResult::Failed);
