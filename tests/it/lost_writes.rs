@@ -471,7 +471,10 @@ fn a_power_cut_after_any_call_loses_nothing_that_was_reported() {
             }
             let mut cuts = vec![Cut::Certain, Cut::Whole, Cut::Torn, Cut::Late];
             cuts.extend((0..RANDOM_DISKS).map(|_| Cut::Random(random.below(1 << 40))));
-            for (cut, name) in cuts.into_iter().zip(["nothing", "everything", "half of a write", "the end of a write"].into_iter().chain(std::iter::repeat("something"))) {
+            for (cut, name) in cuts
+                .into_iter()
+                .zip(["nothing", "everything", "half of a write", "the end of a write"].into_iter().chain(std::iter::repeat("something")))
+            {
                 let content = cut.of(&disk);
                 let mut hasher = DefaultHasher::new();
                 (is_reported, &content).hash(&mut hasher);

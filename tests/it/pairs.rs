@@ -62,7 +62,10 @@ const LINES: &[Line] = &[
     reads(&["snapshot"], &[(0, "")]),
     reads(&["snapshot", "--tag", "new"], &[(0, ""), (2, "there is a tag `new` already")]),
     writes(&["migrate", "--", "{dbelay}", "--db", "app.db", "demo-apply", "other.sql"], &[(0, "")]),
-    writes(&["migrate", "--", "{dbelay}", "--db", "app.db", "demo-apply", "losing.sql"], &[(4, "was rolled back"), (4, "put back"), (0, "changed nothing")]),
+    writes(
+        &["migrate", "--", "{dbelay}", "--db", "app.db", "demo-apply", "losing.sql"],
+        &[(4, "was rolled back"), (4, "put back"), (0, "changed nothing")],
+    ),
     writes(&["rollback", "good"], &[(0, "")]),
     writes(&["rollback", "good", "--table", "t"], &[(0, "")]),
     writes(&["undo"], &[(0, ""), (3, "there is no operation to undo")]),

@@ -272,12 +272,7 @@ pub const OPERATIONS: &[Operation] = &[
         ..NOTHING
     },
     Operation { name: "verify --drill", setup: &[TAKE_GOOD, Step::Sql(DAMAGE)], line: &["verify", "--drill"], ..NOTHING },
-    Operation {
-        name: "fsck --repair",
-        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT],
-        line: &["fsck", "--repair"],
-        ..NOTHING
-    },
+    Operation { name: "fsck --repair", setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT], line: &["fsck", "--repair"], ..NOTHING },
     Operation {
         name: "export",
         setup: &[TAKE_GOOD],
@@ -305,7 +300,8 @@ pub fn is_there(operation: &Operation) -> bool {
     setup.chain([operation.line]).all(|words| {
         let help = Sandbox::new().run(&[words[0], "--help"]);
         // Options of its own, too: a command may be there before they are.
-        let option = words[1..].iter().take_while(|word| **word != "--").find(|word| word.starts_with("--") && !help.stdout.contains(**word));
+        let option =
+            words[1..].iter().take_while(|word| **word != "--").find(|word| word.starts_with("--") && !help.stdout.contains(**word));
         if help.code != 0 || option.is_some() {
             println!("skipped: {}, since there is no `dbelay {} {}`", operation.name, words[0], option.unwrap_or(&""));
         }

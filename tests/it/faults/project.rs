@@ -214,7 +214,8 @@ impl Project {
         if run.code == 5 && now == self.after {
             return;
         }
-        let named = ["nput/output error", "disk I/O error", "o space left", "disk is full", "the disk failed", "unable to open database file"];
+        let named =
+            ["nput/output error", "disk I/O error", "o space left", "disk is full", "the disk failed", "unable to open database file"];
         assert!(named.iter().any(|name| run.stderr.contains(name)), "{place}: exit {}, and no word of why\n{}", run.code, run.stderr);
         let is_known = !["broke off at its end", "is interrupted", "not known"].iter().any(|words| run.stderr.contains(words));
         if is_known && (run.code == 4 || run.stderr.contains("the database is unchanged")) {
