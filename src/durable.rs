@@ -93,19 +93,20 @@ pub fn append_at(path: &Path, length: u64, bytes: &[u8]) -> io::Result<()> {
     if is_new { sync_dir(directory_of(path)) } else { Ok(()) }
 }
 
-/// Makes durable what others wrote into files of one folder, and under which names; one that is not there is no error.
+/// Makes durable what others wrote into files of one folder, and under which names. What is not there, or is no file, is no error.
 ///
 /// # Errors
 /// What the system says.
 pub fn sync_others(paths: &[PathBuf]) -> io::Result<()> {
-    for path in paths {
+    // A pipe would be waited for.
+    for path in paths.iter().filter(|path| path.is_file()) {
         step();
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            file => file?.sync_all()?,
-        }
+        File::open(path)?.sync_all()?;
     }
-    paths.first().map_or(Ok(()), |path| sync_dir(directory_of(path)))
+    match paths.first().map(|path| directory_of(path)).filter(|folder| folder.is_dir()) {
+        Some(folder) => sync_dir(folder),
+        None => Ok(()),
+    }
 }
 
 /// Deletes a file durably. One that is not there is no error.

@@ -60,11 +60,14 @@ pub trait Place: Sync {
     /// The system's; the file is where it was then.
     fn set_aside(&self, like: Option<&FileLook>) -> std::io::Result<Option<std::path::PathBuf>>;
 
-    /// Makes durable what others wrote, whatever they left to chance. No engine *must* have the database open in this process.
+    /// Makes durable what others wrote, whatever they left to chance. No engine *must* have the database open in this process. Where there is no
+    /// file, there is nothing to do.
     ///
     /// # Errors
     /// The system's.
-    fn sync(&self) -> std::io::Result<()>;
+    fn sync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// Gives the file its permissions, and its owner where that may be done.
     ///

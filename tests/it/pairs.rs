@@ -95,7 +95,7 @@ const LINES: &[Line] = &[
 
 /// The commands in a folder where there is no store yet.
 const FIRST_LINES: &[Line] = &[
-    reads(&["init"], &[(0, ""), (2, "there is a")]),
+    reads(&["init"], &[(0, ""), (2, "is there already")]),
     reads(&["snapshot"], &[(0, "")]),
     writes(&["migrate", "--", "{dbelay}", "--db", "app.db", "demo-apply", "other.sql"], &[(0, "")]),
     reads(&["status"], &[(0, ""), (1, ""), (NO_STORE, "")]),
