@@ -90,7 +90,8 @@ fn rows_that_were_lost_come_back_into_the_database_beside_those_that_stayed() {
     ]);
     assert_eq!(rows(&sandbox, "app.db", "SELECT group_concat(id) FROM (SELECT id FROM orders ORDER BY id)"), "10,11,12,13,77");
     assert_eq!(sandbox.number("SELECT count(*) FROM log"), 0, "no trigger fired");
-    sandbox.dbelay(&["rollback", "--yes", "HEAD"]).exits(0);
+    sandbox.dbelay(&["diff", "HEAD", "live", "--exit-code"]).exits(0);
+    sandbox.dbelay(&["rollback", "--yes", "HEAD~1"]).exits(0);
     oracle::assert_same(&before, &sandbox.db());
 }
 
@@ -103,6 +104,11 @@ fn a_row_with_other_values_stops_everything_unless_it_may_be_written_over() {
     let run = sandbox.dbelay(&arguments).exits(3);
     run.says(&["nothing was written", "`orders`: 1 row (12)", "--overwrite"]);
     assert_eq!(before, oracle::dump(&sandbox.db()));
+    assert_eq!(
+        sandbox.dbelay(&["log", "--json"]).exits(0).json()["snapshots"].as_array().unwrap().len(),
+        1,
+        "what is refused leaves no snapshot"
+    );
     let looked = sandbox.dbelay(&[&arguments[..], &["--dry-run", "--json"]].concat()).exits(0).json();
     let orders = looked["tables"].as_array().unwrap().iter().find(|table| table["table"] == "orders").unwrap().clone();
     assert_eq!(orders, json!({ "table": "orders", "inserted": 2, "equal": 2, "conflicts": 1, "examples": ["12"] }));

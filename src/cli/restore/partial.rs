@@ -4,12 +4,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use dbelay::id::ObjectId;
-use dbelay::ops::capture::{self, State};
+use dbelay::ops::OpError;
+use dbelay::ops::capture::{self, Label, State};
 use dbelay::ops::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use dbelay::ops::partial::write::{Job, OnConflict, Outcome, TableOutcome, write};
 use dbelay::ops::partial::{self, Choice, Closure, Link, Rows};
-use dbelay::ops::{OpError, rollback};
 use dbelay::render::text::number;
+use dbelay::snapshot::manifest::SnapshotKind;
 use dbelay::value::{LARGE_BYTES, Value};
 use serde_json::json;
 
@@ -41,41 +42,45 @@ pub fn run(args: &Args, cx: &Context, project: &Project<'_>, id: ObjectId, state
     }
     let _lock = if cx.global.dry_run { None } else { Some(project.lock("restore")?) };
     let on_conflict = if args.overwrite { OnConflict::Overwrite } else { OnConflict::Stop };
+    let job = |is_dry| Job { state, store: &project.store, choice: &choice, is_new, on_conflict, is_dry, progress: project.progress() };
+    let failed = |error: OpError| CliError::from(error).context("the restore failed; nothing was written").state(DatabaseState::Unchanged);
     let outcome = project.with_database(target, |session| {
-        let safety = if is_own && !is_new && !cx.global.dry_run {
-            let label = rollback::safety_label(format!("restore of rows from {}", id.short()));
-            Some(capture::take(session, label)?)
-        } else {
-            None
-        };
+        let is_kept = is_own && !is_new && !cx.global.dry_run;
+        if is_kept {
+            // Looked at first, so that what is refused leaves no snapshot.
+            let looked = write(&job(true), &mut *target.open()?).map_err(failed)?;
+            let is_stopped = |tables: &[TableOutcome]| tables.iter().any(|table| table.conflicts > 0) && !args.overwrite;
+            if let Outcome::Looked(tables) = &looked
+                && is_stopped(tables)
+            {
+                return Ok(looked);
+            }
+        }
+        let label = |kind| Label { message: Some(format!("restore of rows from {}", id.short())), ..Label::new(kind) };
+        let safety = if is_kept { Some(capture::take(session, label(SnapshotKind::Safety))?) } else { None };
         let made = if is_new && !(was_there && target.server().is_some()) { target.create(&state.settings) } else { target.open() };
         let mut engine = made?;
-        let job = Job {
-            state,
-            store: &project.store,
-            choice: &choice,
-            is_new,
-            on_conflict,
-            is_dry: cx.global.dry_run,
-            progress: project.progress(),
-        };
-        let done = write(&job, &mut *engine);
+        let done = write(&job(cx.global.dry_run), &mut *engine);
         drop(engine);
         if done.is_err() && !was_there {
             // Nothing was committed into what this command made.
             target.discard();
         }
-        let outcome =
-            done.map_err(|error| CliError::from(error).context("the restore failed; nothing was written").state(DatabaseState::Unchanged))?;
+        let outcome = done.map_err(failed)?;
         if let Outcome::Written(_) = &outcome {
+            // The rows are there, whatever becomes of the snapshot of them.
+            let after = safety.as_ref().map(|_| capture::take(session, label(SnapshotKind::Restored))).transpose();
+            let after =
+                after.inspect_err(|error| cx.output.warn(format_args!("the snapshot of the new state could not be written: {error}")));
             let mut entry = Entry::new(session, OperationKind::Restore, Phase::End);
             entry.before = Some(safety.as_ref().map_or(id, |taken| taken.id));
+            entry.after = after.ok().flatten().map(|taken| taken.id);
             entry.result = Some(OperationResult::Done);
             entry.note = Some(format!("{} of {} to {}", counted(rows, "row"), id.short(), session.source.place));
             journal::write(session.store, &entry).map_err(OpError::from)?;
-        }
-        if let Some(safety) = safety {
-            cx.output.note(format_args!("`dbelay rollback {}` takes it back", safety.id.short()));
+            if let Some(safety) = safety {
+                cx.output.note(format_args!("`dbelay rollback {}` takes it back", safety.id.short()));
+            }
         }
         Ok(outcome)
     })?;
