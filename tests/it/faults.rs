@@ -19,7 +19,7 @@ use operations::{OPERATIONS, Operation};
 use project::Project;
 
 /// How many places of an operation are tried where not all of them are.
-const SAMPLE: u64 = 7;
+const SAMPLE: u64 = 5;
 
 /// Tells whether every place is tried.
 pub fn is_thorough() -> bool {

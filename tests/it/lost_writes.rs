@@ -40,6 +40,7 @@ enum Call {
     Sync { inode: u64 },
     SyncFolder { path: String },
     Rename { from: String, to: String },
+    Link { from: String, to: String },
     Remove { path: String },
     MakeFolder { path: String },
 }
@@ -65,9 +66,10 @@ fn read_trace(bytes: &[u8], below: &Path) -> Vec<Call> {
             "T" => Call::Cut { inode: number(0), length: length(1) },
             "S" => Call::Sync { inode: number(0) },
             "D" => Call::SyncFolder { path: name(words) },
-            "R" => {
+            "R" | "L" => {
                 let (from, to) = words.split_once('\t').unwrap();
-                Call::Rename { from: name(from), to: name(to) }
+                let (from, to) = (name(from), name(to));
+                if kind == "R " { Call::Rename { from, to } } else { Call::Link { from, to } }
             }
             "U" | "X" => Call::Remove { path: name(words) },
             "M" => Call::MakeFolder { path: name(words) },
@@ -229,6 +231,11 @@ impl Disk {
                     self.name(to_folder, vec![(to, Some(node))]);
                     self.name(from_folder, vec![(from, None)]);
                 }
+            }
+            Call::Link { from, to } => {
+                let ((from_folder, from), (folder, to)) = (self.parent(from), self.parent(to));
+                let node = self.folders[from_folder].live[&from];
+                self.name(folder, vec![(to, Some(node))]);
             }
             Call::Remove { path } => {
                 let (folder, name) = self.parent(path);

@@ -17,7 +17,7 @@ use crate::property::Random;
 use crate::sandbox::{Run, Sandbox, copy_folder, finish};
 
 /// How many pairings are tried where not all of them are.
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 40;
 
 /// How much later the second may be started than the first, at most.
 const LATER_MAX: u64 = 25_000;

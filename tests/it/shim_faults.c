@@ -12,7 +12,8 @@
    DBELAY_FAULT_COUNTER  a file of 16 bytes or more: the count, and whose turn it is
 
    A line of a trace is one of these; numbers are inodes, offsets and lengths, what is written follows its line:
-       C inode path    W inode offset length    T inode length    S inode    D folder    R from TAB to    U path    M path    X path */
+       C inode path    W inode offset length    T inode length    S inode    D folder    R from TAB to    L from TAB to    U path
+       M path    X path */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -336,6 +337,14 @@ int mkdirat(int folder, const char *name, mode_t permissions) {
 int rename(const char *from, const char *to) {
     char target[PATH_BYTES];
     NAMED(TAKES_ROOM, whole(AT_FDCWD, from, path) && whole(AT_FDCWD, to, target), REAL(rename)(from, to), "R %s\t%s\n", path, target);
+}
+int link(const char *from, const char *to) {
+    char target[PATH_BYTES];
+    NAMED(TAKES_ROOM, whole(AT_FDCWD, from, path) && whole(AT_FDCWD, to, target), REAL(link)(from, to), "L %s\t%s\n", path, target);
+}
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+    char target[PATH_BYTES];
+    NAMED(TAKES_ROOM, whole(from_folder, from, path) && whole(to_folder, to, target), REAL(linkat)(from_folder, from, to_folder, to, flags), "L %s\t%s\n", path, target);
 }
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
     char target[PATH_BYTES];

@@ -216,7 +216,8 @@ impl Project {
         }
         let named =
             ["nput/output error", "disk I/O error", "o space left", "disk is full", "the disk failed", "unable to open database file"];
-        assert!(named.iter().any(|name| run.stderr.contains(name)), "{place}: exit {}, and no word of why\n{}", run.code, run.stderr);
+        let is_named = named.iter().any(|name| run.stderr.contains(name) || run.stdout.contains(name));
+        assert!(is_named, "{place}: exit {}, and no word of why\n{}\n{}", run.code, run.stdout, run.stderr);
         let is_known = !["broke off at its end", "is interrupted", "not known"].iter().any(|words| run.stderr.contains(words));
         if is_known && (run.code == 4 || run.stderr.contains("the database is unchanged")) {
             assert!(self.is_back(&now), "{place}: exit {}, and the database is not as it was\n{}", run.code, run.stderr);
