@@ -77,6 +77,7 @@
 mod batch;
 mod config;
 pub mod crypt;
+mod error;
 mod fsck;
 mod gc;
 mod index;
@@ -90,6 +91,7 @@ mod pins;
 mod recrypt;
 mod repair;
 mod salvage;
+mod snapshots;
 mod tags;
 
 use std::collections::{HashMap, HashSet};
@@ -102,6 +104,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use serde::Serialize;
 
 pub use batch::{Batch, BatchMode, BatchStats};
+pub use error::StoreError;
 pub use fsck::{Damage, FsckDepth, FsckReport, SHARE_ALL};
 pub use gc::{DEAD_SHARE_MAX, GcOutcome, GcPlan, GcTotals, Mark, Marks, PackAction, PackPlan, PackReason};
 pub use lock::{LockGuard, LockHolder};
@@ -118,7 +121,7 @@ use crypt::{Random, Vault};
 use index::{Holder, Index, Location};
 use keys::{KeySlot, Secret};
 use lease::Lease;
-use named::{CACHE, SNAPSHOTS};
+use named::CACHE;
 use pack::Entry;
 
 /// The format version of a store that is not encrypted.
@@ -127,122 +130,6 @@ const FORMAT_PLAIN: u32 = 1;
 const FORMAT_ENCRYPTED: u32 = 2;
 /// The newest format version that this build reads.
 pub const FORMAT_VERSION: u32 = FORMAT_ENCRYPTED;
-
-/// What stopped the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is no store here.
-    #[error("there is no store at `{}`", .0.display())]
-    NoStore(PathBuf),
-    /// A store is here already.
-    #[error("there is a store at `{}` already", .0.display())]
-    Exists(PathBuf),
-    /// A newer dbelay made it.
-    #[error("the store `{}` has format version {found}; this dbelay reads up to {FORMAT_VERSION}", .dir.display())]
-    NewerFormat {
-        /// Where.
-        dir: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// The directory's `config.json` is not one.
-    #[error("`{}` is damaged: {what}", .path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The store is encrypted, and no secret was given.
-    #[error("the store `{}` is encrypted", .0.display())]
-    KeyNeeded(PathBuf),
-    /// No key of the store opens with this secret.
-    #[error("this opens none of the {keys} {} of the store `{}`", if *.keys == 1 { "key" } else { "keys" }, .dir.display())]
-    WrongKey {
-        /// Where.
-        dir: PathBuf,
-        /// How many keys there are.
-        keys: usize,
-    },
-    /// A key cannot be made, exchanged or removed.
-    #[error("{0}")]
-    Key(String),
-    /// No pack has this object.
-    #[error("object {0} is missing from the store")]
-    Missing(ObjectId),
-    /// There is no such snapshot.
-    #[error("there is no snapshot {0}")]
-    NoSnapshot(ObjectId),
-    /// The snapshot is pinned.
-    #[error("snapshot {0} is pinned")]
-    Pinned(ObjectId),
-    /// An object cannot be read.
-    #[error("object {id} in `{}` is damaged: {what}", .path.display())]
-    Damaged {
-        /// Where it stands.
-        path: PathBuf,
-        /// Which one.
-        id: ObjectId,
-        /// What is wrong.
-        what: String,
-    },
-    /// A snapshot's file does not have the id that its name says.
-    #[error("`{}` is damaged: its bytes do not have its id", .0.display())]
-    DamagedSnapshot(PathBuf),
-    /// A tag's file is not one.
-    #[error("the tag `{0}` is damaged: it holds no snapshot id")]
-    DamagedTag(String),
-    /// The operation log is not whole.
-    #[error("line {line} of `{}` is damaged: {what}", .path.display())]
-    Log {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        what: String,
-    },
-    /// Another process holds the lock.
-    #[error("the store is locked by {}", .holder.as_ref().map_or("another process".to_owned(), describe))]
-    Locked {
-        /// Which one, where it said so.
-        holder: Option<LockHolder>,
-    },
-    /// Other processes read the store, and must not.
-    #[error("the store is being read by another process")]
-    Read,
-    /// A tag cannot have this name.
-    #[error("`{name}` cannot be a tag: {why}")]
-    TagName {
-        /// The name.
-        name: String,
-        /// Why not.
-        why: &'static str,
-    },
-    /// An object is longer than [`OBJECT_BYTES_MAX`].
-    #[error("a value of {0} bytes is longer than the store can hold")]
-    TooLong(u64),
-    /// The system failed.
-    #[error("{doing} `{}` failed", .path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl StoreError {
-    fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), source }
-    }
-}
-
-fn describe(holder: &LockHolder) -> String {
-    format!("`dbelay {}` (process {} on {}, since {})", holder.command, holder.pid, holder.host, holder.since)
-}
 
 /// How much is in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -587,86 +474,6 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn begin(&self, mode: BatchMode) -> Result<Batch<'_>, StoreError> {
         Ok(Batch::new(self, mode))
-    }
-
-    /// Writes a snapshot's file, durably, and reads it back. Everything that it refers to *must* be durable already.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`]; there is no snapshot then.
-    pub fn put_snapshot(&self, json: &[u8]) -> Result<ObjectId, StoreError> {
-        let id = ObjectId::of(json);
-        self.write_named(SNAPSHOTS, &id.to_string(), json)?;
-        self.snapshot(&id)?;
-        Ok(id)
-    }
-
-    /// Reads a snapshot's file, and proves it by its id.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSnapshot`], [`StoreError::DamagedSnapshot`], [`StoreError::Io`].
-    pub fn snapshot(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
-        let file = self.read_named(SNAPSHOTS, &id.to_string())?.ok_or(StoreError::NoSnapshot(*id))?;
-        match file.bytes {
-            Ok(json) if ObjectId::of(&json) == *id => Ok(json),
-            _ => Err(StoreError::DamagedSnapshot(file.path)),
-        }
-    }
-
-    /// Lists all snapshots, in the order of their ids.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn snapshot_ids(&self) -> Result<Vec<ObjectId>, StoreError> {
-        let mut ids: Vec<ObjectId> = self.snapshot_files()?.into_iter().filter_map(|(_, id)| id).collect();
-        ids.sort();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    /// Lists the files of snapshots. In an encrypted store one that does not open has no id.
-    fn snapshot_files(&self) -> Result<Vec<(PathBuf, Option<ObjectId>)>, StoreError> {
-        let files = self.list_named(SNAPSHOTS)?.into_iter();
-        Ok(files.map(|file| (file.path, file.name.and_then(|name| name.parse().ok()))).collect())
-    }
-
-    /// Lists the files of snapshots of which nobody can tell which they are, from the store's directory: those of an encrypted store that do not
-    /// open. Elsewhere a damaged file still has its name.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn unreadable_snapshots(&self) -> Result<Vec<String>, StoreError> {
-        let files = self.snapshot_files()?.into_iter().filter(|(_, id)| self.is_encrypted() && id.is_none());
-        Ok(files.map(|(path, _)| self.relative(&path)).collect())
-    }
-
-    /// Deletes snapshots one after the other, durably: first the tags that name one, then its file. Tells of each that is gone. Their objects stay.
-    /// The caller holds the project lock.
-    ///
-    /// # Errors
-    /// [`StoreError::Pinned`] before anything is deleted; [`StoreError::DamagedTag`], [`StoreError::Io`]. Those that were not told of are there
-    /// then, though their tags may be gone; trying again goes on.
-    pub fn delete_snapshots(&self, ids: &[ObjectId], gone: &mut dyn FnMut(&ObjectId)) -> Result<(), StoreError> {
-        let pins = self.pins()?;
-        if let Some(id) = ids.iter().find(|id| pins.contains(id)) {
-            return Err(StoreError::Pinned(*id));
-        }
-        let mut tags: HashMap<ObjectId, Vec<String>> = HashMap::new();
-        for (name, id) in self.tags()? {
-            tags.entry(id).or_default().push(name);
-        }
-        for id in ids {
-            for name in tags.remove(id).into_iter().flatten() {
-                self.delete_tag(&name)?;
-            }
-            self.remove_named(SNAPSHOTS, &id.to_string())?;
-            gone(id);
-        }
-        Ok(())
-    }
-
-    /// Tells whether a snapshot's file is there. Does not read it.
-    pub fn has_snapshot(&self, id: &ObjectId) -> bool {
-        self.has_named(SNAPSHOTS, &id.to_string())
     }
 
     /// Reads a file of the cache, if it is there.
