@@ -34,30 +34,45 @@ struct Way {
 /// Writes the rows and takes them back.
 ///
 /// # Errors
-/// Where the transaction cannot be begun. What became of each table is in the answer.
+/// Where the transaction cannot be begun, and where the disk fails or is full. What became of each table is in the answer.
 pub(super) fn run(connection: &Connection, site: &Site, schema: &Schema) -> Result<Vec<Trial>, EngineError> {
     let fail = |error| site.explain(error, "writing a row into every table");
     connection.pragma_update(None, "ignore_check_constraints", false).map_err(fail)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true).map_err(fail)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fail)?;
     let trials = rows(connection, schema);
-    let ended = connection.execute_batch("ROLLBACK");
+    // What went wrong below may have ended it.
+    let ended = if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") };
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false).map_err(fail)?;
     connection.pragma_update(None, "ignore_check_constraints", true).map_err(fail)?;
+    let trials = trials.map_err(fail)?;
     ended.map_err(fail)?;
     Ok(trials)
 }
 
-fn rows(connection: &Connection, schema: &Schema) -> Vec<Trial> {
+/// Why no row was written into a table.
+enum Refusal {
+    /// For a reason that is its own.
+    Outcome(TrialOutcome),
+    /// Because nothing can be written.
+    Broken(rusqlite::Error),
+}
+
+fn rows(connection: &Connection, schema: &Schema) -> rusqlite::Result<Vec<Trial>> {
     let mut written = BTreeMap::new();
     let mut trials = Vec::new();
     for table in parents_first(schema) {
-        let outcome = write(connection, schema, table, &written).map(|row| {
-            written.insert(table.name.clone(), row);
-        });
-        trials.push(Trial { table: table.name.clone(), outcome: outcome.err().unwrap_or(TrialOutcome::Written) });
+        let outcome = match write(connection, schema, table, &written) {
+            Ok(row) => {
+                written.insert(table.name.clone(), row);
+                TrialOutcome::Written
+            }
+            Err(Refusal::Outcome(outcome)) => outcome,
+            Err(Refusal::Broken(error)) => return Err(error),
+        };
+        trials.push(Trial { table: table.name.clone(), outcome });
     }
-    trials
+    Ok(trials)
 }
 
 /// Lists the ordinary tables, those that others refer to first, as far as they do not refer to each other in a circle.
@@ -81,7 +96,7 @@ fn write(
     schema: &Schema,
     table: &Table,
     written: &BTreeMap<String, Option<(String, i64)>>,
-) -> Result<Option<(String, i64)>, TrialOutcome> {
+) -> Result<Option<(String, i64)>, Refusal> {
     let mut refused = None;
     for way in WAYS {
         let sql = statement(schema, table, way, written);
@@ -97,13 +112,22 @@ fn write(
             Ok(1) if ended.is_ok() => return Ok(row_number(table).map(|name| (name.to_owned(), connection.last_insert_rowid()))),
             // A table without rows has none to be like.
             Ok(_) => {}
+            Err(error) if is_broken(&error) => return Err(Refusal::Broken(error)),
             Err(error) => match judge(&error, table) {
-                failed @ TrialOutcome::Failed(_) => return Err(failed),
+                failed @ TrialOutcome::Failed(_) => return Err(Refusal::Outcome(failed)),
                 outcome => refused = Some(outcome),
             },
         }
     }
-    Err(refused.unwrap_or_else(|| TrialOutcome::NotWritten("no row could be made".to_owned())))
+    Err(Refusal::Outcome(refused.unwrap_or_else(|| TrialOutcome::NotWritten("no row could be made".to_owned()))))
+}
+
+/// Tells whether an error is about the place, so that no other row would be taken either.
+fn is_broken(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory | ErrorCode::ReadOnly)
+    )
 }
 
 /// Tells what it means that a row was not taken.
@@ -115,7 +139,7 @@ fn judge(error: &rusqlite::Error, table: &Table) -> TrialOutcome {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     let is_key = matches!(extended, ffi::SQLITE_CONSTRAINT_ROWID | ffi::SQLITE_CONSTRAINT_PRIMARYKEY);
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure) => TrialOutcome::Failed(words),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => TrialOutcome::Failed(words),
         Some(ErrorCode::ConstraintViolation) if is_key && alias(table).is_some() => {
             TrialOutcome::Failed(format!("the key that SQLite hands out is there already: {words}"))
         }

@@ -290,6 +290,32 @@ pub const OPERATIONS: &[Operation] = &[
         ..NOTHING
     },
     Operation {
+        name: "key add, encrypting",
+        setup: &[TAKE_GOOD, Step::Sql(DAMAGE), TAKE_NEXT],
+        line: &["key", "add", "--new-key-file", "a.key"],
+        env: &[("DBELAY_KEY_FILE", "a.key")],
+        proof: |sandbox| sandbox.dbelay(&["log"]).code == 12,
+        ..NOTHING
+    },
+    Operation {
+        name: "key rotate",
+        setup: &[TAKE_GOOD, Step::Run(&["key", "add", "--new-key-file", "a.key"], 0), Step::Sql(DAMAGE), TAKE_NEXT],
+        line: &["key", "rotate", "--yes"],
+        env: &[("DBELAY_KEY_FILE", "a.key")],
+        ..NOTHING
+    },
+    Operation {
+        name: "snapshot, encrypted",
+        setup: &[TAKE_GOOD, Step::Run(&["key", "add", "--new-key-file", "a.key"], 0), Step::Sql(DAMAGE)],
+        line: &["snapshot", "--tag", "next"],
+        env: &[("DBELAY_KEY_FILE", "a.key")],
+        again: &[0, 2],
+        proof: |sandbox| {
+            sandbox.command().args(["--db", "app.db", "show", "next", "--key-file", "a.key"]).status().is_ok_and(|status| status.success())
+        },
+        ..NOTHING
+    },
+    Operation {
         name: "import",
         setup: &[TAKE_GOOD, Step::Run(&["restore", "good", "--to", "other.db"], 0)],
         line: &["import", "other.db", "--tag", "other"],
