@@ -44,7 +44,7 @@ fn relative(dir: &Path, path: &Path) -> String {
 
 /// Tells whether nothing depends on a file's content.
 fn is_idle(name: &str) -> bool {
-    [".gitignore", "lock"].contains(&name) || name.starts_with("cache/")
+    [".gitignore", "lock", "leases"].contains(&name) || name.starts_with("cache/")
 }
 
 /// What fsck says of a store: the files that it names, and the snapshots that it calls whole.

@@ -89,7 +89,7 @@ const LINES: &[Line] = &[
     reads(&["verify", "--drill"], &[(0, "")]),
     reads(&["gc", "--grace", "0"], &[(0, "")]),
     reads(&["pin", "good"], &[(0, "")]),
-    reads(&["export", "good", "--output", "good.json"], &[(0, ""), (2, "already")]),
+    reads(&["export", "good", "--output", "good.json"], &[(0, ""), (2, "never writes over")]),
     reads(&["query", "good", "SELECT count(*) FROM t"], &[(0, "")]),
 ];
 
