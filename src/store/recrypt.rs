@@ -186,6 +186,8 @@ impl Store {
             self.seal_anew(&path, &missing, &holder, progress)?;
             done.extend(missing.into_iter().map(|entry| entry.id));
             durable::remove(&path).map_err(|source| StoreError::io("deleting", &path, source))?;
+            // What comes later may stand on what was just moved.
+            self.refresh()?;
         }
         progress.finish();
         Ok(())
@@ -365,6 +367,30 @@ mod tests {
         let untouched = before.iter().filter(|(path, bytes)| !bytes.is_empty() && fs::read(path).is_ok_and(|now| now == *bytes));
         // Everything else was sealed anew.
         assert_eq!(untouched.map(|(path, _)| path.rsplit('/').next().unwrap_or_default()).collect::<Vec<_>>(), [".gitignore"]);
+    }
+
+    #[test]
+    fn deltas_on_what_another_pack_had_are_sealed_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::create(&dir.path().join(".dbelay"), [7; 16]).expect("a store");
+        let object = |n: usize| {
+            let cells: Vec<String> = (0..500).map(|i| (i * i * 7919 + usize::from(i == 250) * n).to_string()).collect();
+            format!("[{}]", cells.join(",")).into_bytes()
+        };
+        // A base, and so many deltas in packs of their own that some stand behind it in the order of packs.
+        for n in 0..12 {
+            let batch = store.begin(BatchMode::Durable).expect("a batch");
+            batch.put(&object(n), Some(&ObjectId::of(&object(0)))).expect("put");
+            batch.finish().expect("finished");
+        }
+        let (dir, secret) = (store.dir().to_owned(), key());
+        let (store, _) = store.encrypt(&secret, LABEL, random).expect("begun");
+        store.settle(&secret, random, &Silent).expect("done");
+        drop(store);
+        let store = Store::open_with(&dir, &secret, random).expect("opens");
+        for n in 0..12 {
+            assert_eq!(store.get(&ObjectId::of(&object(n))).expect("there"), object(n));
+        }
     }
 
     #[test]

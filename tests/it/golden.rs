@@ -56,6 +56,23 @@ fn check_store(folder: &str, format: u32) {
 }
 
 #[test]
+fn an_encrypted_store_opens_with_its_key_and_restores() {
+    let sandbox = Sandbox::new();
+    copy_folder(&fixture("golden-3/store"), &sandbox.path(".dbelay"));
+    let key = fixture("golden-3/golden.key");
+    let run = |arguments: &[&str]| sandbox.run(&[arguments, &["--key-file", key.to_str().unwrap()]].concat());
+    sandbox.run(&["log"]).exits(12);
+    run(&["fsck", "--read-data"]).exits(0);
+    assert_eq!(run(&["log", "--json"]).exits(0).json()["snapshots"].as_array().unwrap().len(), 6);
+    run(&["op", "log"]).exits(0).prints(&["rollback", "undo", "golden", "encrypted"]);
+    for (tag, expected) in [("before", "databases/shop.db"), ("after", "golden-1/after.db")] {
+        let to = format!("{tag}.db");
+        run(&["restore", tag, "--to", &to]).exits(0);
+        oracle::assert_same(&fixture(expected), &sandbox.path(&to));
+    }
+}
+
+#[test]
 fn the_same_state_has_the_ids_of_format_2_today() {
     let golden = Sandbox::new();
     copy_folder(&fixture("golden-2/store"), &golden.path(".dbelay"));

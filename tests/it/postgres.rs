@@ -57,7 +57,7 @@ impl Project {
     }
 
     /// Goes on as a superuser of its own, whose databases no other test makes or drops.
-    fn as_own_superuser(mut self) -> Self {
+    fn by_own_superuser(mut self) -> Self {
         let role = format!("{}_super", self.database.name());
         self.cluster.roles(&[&role]);
         self.database.psql(&format!("ALTER ROLE {role} SUPERUSER"));
@@ -800,7 +800,7 @@ fn a_snapshot_of_a_server_is_restored_into_an_empty_database() {
 
 #[test]
 fn a_rehearsal_leaves_the_real_database_of_a_server_alone() {
-    let Some(project) = Project::with(CHATS).map(Project::as_own_superuser) else { return };
+    let Some(project) = Project::with(CHATS).map(Project::by_own_superuser) else { return };
     let before = project.database.state();
     for (sql, code) in
         [("ALTER TABLE chats ADD COLUMN x integer", 0), ("DELETE FROM chats", 4), ("UPDATE chats SET title = 'x'; nonsense", 4)]

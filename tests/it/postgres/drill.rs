@@ -4,7 +4,7 @@ use super::{EVERYTHING, Project};
 
 #[test]
 fn a_drill_restores_everything_beside_the_real_database_and_leaves_nothing() {
-    let Some(project) = Project::with(EVERYTHING).map(Project::as_own_superuser) else { return };
+    let Some(project) = Project::with(EVERYTHING).map(Project::by_own_superuser) else { return };
     project.dbelay(&["snapshot"]).exits(0);
     project.dbelay(&["verify"]).exits(0).prints(&["sound: 1 snapshot"]);
     let json = project.dbelay(&["verify", "--drill", "--json"]).exits(0).json();
