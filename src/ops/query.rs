@@ -37,10 +37,12 @@ pub fn ask_sqlite(
     write_schema(scratch.engine(), &without_indexes(state), store, progress)?;
     // A module looks into the tables that hold its rows before it tells anything.
     let is_virtual = |name: &String| state.schema.table(name).is_some_and(|table| matches!(table.kind, TableKind::Virtual { .. }));
-    let asked: HashSet<String> = mentioned(&state.schema, sql).into_iter().filter(is_virtual).collect();
+    let mentioned = mentioned(&state.schema, sql);
+    let asked: HashSet<String> = mentioned.iter().filter(|name| is_virtual(name)).cloned().collect();
     let first = with_virtual(&state.schema, asked);
     let mut filled = fill_tables(scratch.engine(), state, store, &|name| has(&first, name))?;
-    let names: HashSet<String> = scratch.names(sql)?.into_iter().collect();
+    // SQLite does not tell of a table of which only the columns of a USING are read; the words of the question do.
+    let names: HashSet<String> = scratch.names(sql)?.into_iter().chain(mentioned).collect();
     let wanted = with_virtual(&state.schema, names);
     filled.extend(fill_tables(scratch.engine(), state, store, &|name| has(&wanted, name) && !has(&first, name))?);
     scratch.ask(sql, begin, sink)?;

@@ -137,3 +137,29 @@ fn a_row_is_found_by_its_key_in_a_table_of_any_order() {
         sandbox.dbelay(&["cat", "HEAD", table, "--key", "15001"]).exits(2);
     }
 }
+
+#[test]
+fn every_way_to_name_a_table_reads_its_rows() {
+    let sandbox = shop();
+    sandbox.sql("CREATE TABLE names(id INTEGER PRIMARY KEY, nick); INSERT INTO names SELECT id, name || '!' FROM users");
+    sandbox.sql("CREATE VIEW joined AS SELECT count(*) AS n FROM users JOIN names USING(id)");
+    sandbox.dbelay(&["snapshot", "--tag", "second"]).exits(0);
+    let questions = [
+        "SELECT count(*) FROM users JOIN names USING(id)",
+        "SELECT count(*) FROM users NATURAL JOIN names",
+        "SELECT count(*) FROM users LEFT JOIN names USING(id)",
+        "SELECT n FROM joined",
+        "WITH u(id) AS (SELECT id FROM users) SELECT count(*) FROM u JOIN names USING(id)",
+        "SELECT count(*) FROM [users] WHERE EXISTS (SELECT 1 FROM main.\"names\" n WHERE n.id = users.id)",
+        "SELECT (SELECT count(*) FROM names) + (SELECT count(*) FROM `users`)",
+        "SELECT count(*) FROM users, names",
+        "SELECT count(*) FROM (SELECT 1 FROM users UNION ALL SELECT 2 FROM names)",
+        "SELECT id FROM users INTERSECT SELECT id FROM names ORDER BY 1 DESC LIMIT 1",
+        "SELECT count(*) FROM users WHERE (id, name || '!') IN names",
+    ];
+    for question in questions {
+        let expected: i64 = sandbox.connect().query_row(question, [], |row| row.get(0)).unwrap();
+        let asked = sandbox.dbelay(&["query", "second", question, "--format", "csv"]).exits(0);
+        assert_eq!(asked.stdout.lines().nth(1), Some(expected.to_string().as_str()), "{question}");
+    }
+}
