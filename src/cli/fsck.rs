@@ -94,7 +94,9 @@ pub fn write_report(out: &mut Out, report: &Report, depth: FsckDepth) -> Result<
         let damage = &told.damage;
         let object = damage.object.map(|id| format!(", object {}", id.short())).unwrap_or_default();
         writeln!(out, "{ERROR}damage{ERROR:#} in {}{object}: {}", damage.path, damage.what)?;
-        let broken = report.broken.iter().find(|broken| damage.path == format!("snapshots/{}.json", broken.snapshot));
+        let is_snapshot = damage.object.is_none() && damage.path.starts_with("snapshots");
+        let costs = told.costs.iter().find(|_| is_snapshot).map(|cost| cost.snapshot);
+        let broken = report.broken.iter().find(|broken| Some(broken.snapshot) == costs);
         if let Some(broken) = broken {
             write_losses(out, broken.losses.get(1..).unwrap_or_default())?;
             continue;

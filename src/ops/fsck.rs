@@ -136,7 +136,7 @@ pub fn fsck(store: &Store, depth: FsckDepth, progress: &dyn Progress) -> Result<
     };
     report.damage = files.damage.into_iter().map(|damage| told(store, damage, &fates)).collect();
     for (broken, _) in &fates.broken {
-        let path = format!("snapshots/{}.json", broken.snapshot);
+        let path = store.snapshot_place(&broken.snapshot);
         // A file that cannot be read, or does not match its name, was told of by the store.
         if report.damage.iter().any(|told| told.damage.path == path) {
             continue;
@@ -166,7 +166,7 @@ fn told(store: &Store, damage: Damage, fates: &Fates) -> Told {
     let is_meant = |broken: &Broken, lost: &HashSet<ObjectId>| match damage.object {
         Some(object) => lost.contains(&object),
         None if damage.path.starts_with("packs/") => lost.iter().any(|object| !store.contains(object)),
-        None => damage.path == format!("snapshots/{}.json", broken.snapshot),
+        None => damage.path == store.snapshot_place(&broken.snapshot),
     };
     let meant = fates.broken.iter().filter(|(broken, lost)| is_meant(broken, lost));
     let costs = meant.map(|(broken, _)| Cost { snapshot: broken.snapshot, tables: tables(broken) }).collect();

@@ -32,7 +32,7 @@ pub fn plan(store: &Store, progress: &dyn Progress) -> Result<Plan, OpError> {
     let files = store.plan_repair(progress)?;
     let mut ids = files.snapshot_ids()?;
     // They are looked through once they are written.
-    ids.retain(|id| !files.mended.contains(&format!("snapshots/{id}.json")));
+    ids.retain(|id| !files.mended.contains(&store.snapshot_place(id)));
     let fates = fsck::fates(files.store(), &ids, Look::Everything, progress)?;
     Ok(Plan { files, whole: fates.whole, broken: fates.broken.into_iter().map(|(broken, _)| broken).collect() })
 }

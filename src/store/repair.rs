@@ -118,7 +118,7 @@ impl RepairPlan {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn snapshot_ids(&self) -> Result<Vec<ObjectId>, StoreError> {
-        let is_gone = |id: &ObjectId| self.aside.iter().any(|aside| aside.path == format!("snapshots/{id}.json"));
+        let is_gone = |id: &ObjectId| self.aside.iter().any(|aside| aside.path == self.store.snapshot_place(id));
         Ok(self.store.snapshot_ids()?.into_iter().filter(|id| !is_gone(id)).collect())
     }
 

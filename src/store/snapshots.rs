@@ -58,6 +58,13 @@ impl Store {
         Ok(files.map(|(path, _)| self.relative(&path)).collect())
     }
 
+    /// Returns where the file of a snapshot is, or would be, from the store's directory.
+    pub fn snapshot_place(&self, id: &ObjectId) -> String {
+        let candidates = self.candidates(SNAPSHOTS, &id.to_string());
+        let found = candidates.iter().find(|path| path.exists()).or(candidates.first());
+        found.map(|path| self.relative(path)).unwrap_or_default()
+    }
+
     /// Deletes snapshots one after the other, durably: first the tags that name one, then its file. Tells of each that is gone. Their objects stay.
     /// The caller holds the project lock.
     ///
