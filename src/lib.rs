@@ -26,7 +26,8 @@
 //! - A server's database is read in one transaction and changed in one transaction; nothing is left in it, not even on a crash.
 //! - Render and check do no I/O. The library prints nothing, and reads neither the time of day nor the environment.
 //! - No file is renamed or synced outside [`durable`]; nothing in the store is changed once written, but for the
-//!   operation log, which only grows.
+//!   operation log, which only grows. What is deleted, and what takes its place where a store is encrypted or repaired, follows the order that
+//!   [`store`] specifies.
 //! - A database is never restored by exchanging its file: always through its engine, in one transaction. What is no database any more, and only
 //!   that, gets another name first, and a new file is filled in the same way ([`ops::rollback::recreate`]).
 //!
