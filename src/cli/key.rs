@@ -39,6 +39,10 @@ Examples:
   dbelay key change
   dbelay key change --new-key-file shop.key";
 
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  dbelay key resume";
+
 const ROTATE_EXAMPLES: &str = "\
 Examples:
   dbelay key rotate
@@ -78,6 +82,9 @@ pub enum KeyCommand {
     /// Make a new master key and seal everything anew; all keys but the one that opened the store end
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate,
+    /// Go on with a change of the encryption that was interrupted
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume,
 }
 
 /// A key to be made.
@@ -110,6 +117,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     };
     match (&args.command, secret) {
         (KeyCommand::List, _) => Ok(Exit::DONE),
+        (KeyCommand::Resume, _) => resume(&store, cx),
         (KeyCommand::Add(new), None) => encrypt(store, new, cx),
         (_, None) => Err(CliError::usage("the store is not encrypted").hint("`dbelay key add` encrypts it")),
         (KeyCommand::Add(new), Some(_)) => add(&store, new, cx),
@@ -122,8 +130,15 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
 /// Finishes a change of the encryption, and opens the store anew.
 fn settle(store: Store, secret: &Secret, cx: &Context) -> Result<Store, CliError> {
     let bars = Bars::new(&cx.output);
-    let kept = "everything is still there, partly as it was; `dbelay key list` goes on once the damage is mended: `dbelay fsck --repair`";
-    store.settle(secret, cx.environment.random, &bars).map_err(|error| CliError::from(error).hint(kept))?;
+    let kept = |error: CliError| {
+        let first = match error.kind {
+            ErrorKind::Locked => "wait until that has ended",
+            ErrorKind::Damaged => "`dbelay fsck --repair` saves what is whole",
+            _ => "mend what failed",
+        };
+        error.hint(format_args!("everything is still there, partly as it was; {first}, then `dbelay key resume` goes on"))
+    };
+    store.settle(secret, cx.environment.random, &bars).map_err(|error| kept(error.into()))?;
     bars.finish();
     Ok(Store::open_with(store.dir(), secret, cx.environment.random)?)
 }
@@ -238,6 +253,16 @@ fn rotate(store: Store, secret: &Secret, cx: &Context) -> Result<Exit, CliError>
     finish(cx, &json!({ "rotated": true, "removed": others.iter().map(|slot| &slot.id).collect::<Vec<_>>() }))
 }
 
+/// What was interrupted is done by now.
+fn resume(store: &Store, cx: &Context) -> Result<Exit, CliError> {
+    match (store.is_unsettled(), store.is_encrypted()) {
+        (true, _) => return would(cx, "would go on with a change of the encryption"),
+        (false, true) => cx.output.say("everything in the store is sealed with its master key"),
+        (false, false) => cx.output.say("the store is not encrypted, and nothing is to be gone on with"),
+    }
+    finish(cx, &json!({ "encrypted": store.is_encrypted(), "unsettled": false }))
+}
+
 fn list(store: &Store, cx: &Context) -> Result<Exit, CliError> {
     let mine = store.opened_by().map(|slot| slot.id.as_str()).unwrap_or_default();
     let mut table = Table::new(&[Align::Left; 5]);
@@ -262,7 +287,7 @@ fn list(store: &Store, cx: &Context) -> Result<Exit, CliError> {
     if !store.is_encrypted() {
         cx.output.say_as_is(format_args!("the store is not encrypted; {DIM}`dbelay key add` encrypts it{DIM:#}"));
     } else if store.is_unsettled() {
-        cx.output.note("a change of the encryption was interrupted; `dbelay key add`, `change`, `remove` and `rotate` go on with it first");
+        cx.output.note("a change of the encryption was interrupted; `dbelay key resume` goes on with it");
     }
     let mut out = cx.output.out();
     table.write("", &mut out)?;

@@ -156,6 +156,9 @@ impl<'a> Project<'a> {
             }
             _ => secret::open_store(cx, &dir)?.store,
         };
+        if store.is_unsettled() {
+            cx.output.note("a change of the store's encryption was interrupted; `dbelay key resume` goes on with it");
+        }
         let files = match (&config, &database) {
             (Some(config), Ok(database)) => files(cx, config, database, &store)?,
             _ => None,

@@ -240,7 +240,7 @@ impl Store {
     pub fn plan_gc(&self, _: &LockGuard, marks: &Marks, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan, StoreError> {
         if self.is_unsettled() {
             return Err(StoreError::Key(
-                "a change of the encryption was begun and is not done; any `dbelay key` command goes on with it".to_owned(),
+                "a change of the encryption was begun and is not done; `dbelay key resume` goes on with it".to_owned(),
             ));
         }
         let condemned = self.condemned(now)?;

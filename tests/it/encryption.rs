@@ -182,11 +182,12 @@ fn every_death_while_a_store_is_encrypted_or_its_key_exchanged_loses_nothing() {
                 break;
             }
             deaths += 1;
-            // The next key command goes on with what was begun.
+            // The next key command goes on with what was begun; so does the one that does nothing else.
+            with(key, &["key", "resume"]).exits(0);
+            let keys = with(key, &["key", "list", "--json"]).exits(0).json();
+            assert_eq!((&keys["encrypted"], &keys["unsettled"]), (&(!key.is_empty()).into(), &false.into()), "{what} after step {step}");
             with(key, &["key", "add", "--new-key-file", "c.key"]).exits(0);
             check("c.key");
-            let keys = with("c.key", &["key", "list", "--json"]).exits(0).json();
-            assert_eq!((&keys["encrypted"], &keys["unsettled"]), (&true.into(), &false.into()), "{what} after step {step}");
         }
         println!("{what}: {deaths} deaths");
         assert!(deaths > 3, "{what}: {deaths} deaths");
@@ -213,5 +214,20 @@ fn a_sample_of_flipped_bytes_of_an_encrypted_store_is_found() {
         fs::write(&path, &bytes).unwrap();
     }
     println!("{tried} flips");
+    sandbox.run(&["fsck", "--read-data", "--key-file", "a.key"]).exits(0);
+}
+
+#[test]
+fn encrypting_waits_for_nobody_who_reads_and_is_gone_on_with() {
+    let sandbox = Sandbox::with(SQL);
+    sandbox.run(&["init", "--db", "app.db"]).exits(0);
+    sandbox.run(&["snapshot"]).exits(0);
+    let reader = dbelay::store::Store::open(&sandbox.path(".dbelay")).unwrap();
+    sandbox.run(&["key", "add", "--new-key-file", "a.key"]).exits(11).says(&["being read by another process", "key resume"]);
+    sandbox.run(&["log", "--key-file", "a.key"]).exits(0).says(&["was interrupted", "key resume"]);
+    drop(reader);
+    sandbox.run(&["key", "resume", "--key-file", "a.key"]).exits(0).says(&["is gone on with"]);
+    let log = sandbox.run(&["log", "--key-file", "a.key"]).exits(0);
+    assert!(!log.stderr.contains("interrupted"), "{}", log.stderr);
     sandbox.run(&["fsck", "--read-data", "--key-file", "a.key"]).exits(0);
 }
