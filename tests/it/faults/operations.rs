@@ -325,18 +325,3 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation { name: "pin", setup: &[TAKE_GOOD], line: &["pin", "good"], ..NOTHING },
 ];
-
-/// Tells whether this build has what an operation and its setup need; says so where not.
-pub fn is_there(operation: &Operation) -> bool {
-    let setup = operation.setup.iter().filter_map(|step| if let Step::Run(words, _) = step { Some(*words) } else { None });
-    setup.chain([operation.line]).all(|words| {
-        let help = Sandbox::new().run(&[words[0], "--help"]);
-        // Options of its own, too: a command may be there before they are.
-        let option =
-            words[1..].iter().take_while(|word| **word != "--").find(|word| word.starts_with("--") && !help.stdout.contains(**word));
-        if help.code != 0 || option.is_some() {
-            println!("skipped: {}, since there is no `dbelay {} {}`", operation.name, words[0], option.unwrap_or(&""));
-        }
-        help.code == 0 && option.is_none()
-    })
-}
