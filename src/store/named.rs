@@ -155,8 +155,15 @@ impl Store {
                 durable::write(&path, &vault.current.seal(Place::File(folder.name, &stem), &plain)).map_err(io)?;
             }
         }
-        // An older kind of it would come back to life with the older key.
-        for old in candidates {
+        // An older kind of it would come back to life with the older key; it goes once the newer one is there for certain.
+        let old: Vec<PathBuf> = candidates.filter(|old| old.exists()).collect();
+        if !old.is_empty() {
+            let found = fs::read(&path).map_err(|source| StoreError::io("reading back", &path, source))?;
+            if self.plain(folder, name, &path, found).as_deref() != Ok(bytes) {
+                return Err(StoreError::io("reading back", &path, io::Error::other("the bytes on disk are not those that were written")));
+            }
+        }
+        for old in old {
             durable::remove(&old).map_err(|source| StoreError::io("deleting", &old, source))?;
         }
         Ok(path)

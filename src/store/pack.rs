@@ -337,6 +337,12 @@ pub fn read_index(file: &File, vault: Option<&Vault>) -> Result<(Vec<Entry>, Opt
     }
 }
 
+/// Tells whether a pack's file has the bytes that its name says.
+pub fn is_whole(path: &Path) -> bool {
+    let hash = File::open(path).and_then(|file| hash_file(&file, &mut |_| {}));
+    hash.is_ok_and(|hash| path.file_stem().and_then(|stem| stem.to_str()) == Some(hash.to_string().as_str()))
+}
+
 /// Opens an entry's stored bytes, where they are sealed.
 ///
 /// # Errors

@@ -148,7 +148,7 @@ impl RepairPlan {
         progress.finish();
         for pack in &self.packs {
             // Where everything could be saved the new pack may be the old one as it was, and stand in its place.
-            if pack.has_own_bytes || !has_its_id(&dir.join(&pack.path)) {
+            if pack.has_own_bytes || !pack::is_whole(&dir.join(&pack.path)) {
                 move_aside(dir, &pack.path)?;
             }
         }
@@ -166,12 +166,6 @@ impl RepairPlan {
         }
         Ok(())
     }
-}
-
-/// Tells whether a pack has the bytes that its name says.
-fn has_its_id(path: &Path) -> bool {
-    let hash = File::open(path).and_then(|file| pack::hash_file(&file, &mut |_| {}));
-    hash.is_ok_and(|hash| path.file_stem().and_then(|stem| stem.to_str()) == Some(hash.to_string().as_str()))
 }
 
 /// Moves a file to `damaged/`, under its own name; one that is there already keeps it.
