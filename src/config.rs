@@ -270,11 +270,13 @@ pub struct SqliteConfig {
     /// Libraries that bring what the schema needs: functions, collations, modules.
     #[serde(deserialize_with = "libraries")]
     pub extensions: Vec<String>,
+    /// Whether rows are read from the pages of the file, past SQLite's own SQL, which is as exact and many times as slow.
+    pub read_pages: bool,
 }
 
 impl Default for SqliteConfig {
     fn default() -> Self {
-        Self { busy_timeout_ms: 5000, extensions: Vec::new() }
+        Self { busy_timeout_ms: 5000, extensions: Vec::new(), read_pages: true }
     }
 }
 

@@ -71,6 +71,9 @@ pub enum EngineError {
     /// Something in the database is beyond what the engine can do.
     #[error("{0}")]
     Unsupported(String),
+    /// What was handed over of a table is void: it is to be read anew, at once ([`ReadTransaction::read_table`]).
+    #[error("{0}")]
+    Void(String),
     /// A statement failed.
     #[error("{doing} failed")]
     Statement {
@@ -285,7 +288,7 @@ pub trait ReadTransaction {
     /// Reads a part of a table as if it were the whole table, as [`ReadTransaction::read_table`] does.
     ///
     /// # Errors
-    /// As there.
+    /// As there, and [`EngineError::Void`].
     fn read_part(
         &mut self,
         shape: &TableShape,
@@ -323,6 +326,53 @@ pub trait ReadTransaction {
     fn changes(&mut self, mark: &str, shape: &TableShape, rows_then: u64, rows_max: u64) -> Result<Changes, EngineError> {
         let _ = (mark, shape, rows_then, rows_max);
         Ok(Changes::Unknown)
+    }
+
+    /// Takes what [`ReadTransaction::memory`] gave in an earlier transaction: of this database, of what it was then, or of any other. What is of no use is
+    /// passed over.
+    fn remember(&mut self, memory: &[u8]) {
+        let _ = memory;
+    }
+
+    /// Finds what became of a table since a memory: `key` is what it was remembered under, and `groups` how many rows its row groups had. Returns the numbers of
+    /// those that are to be read again, in order; a column that was added behind the others since, and has its default in every row, makes no
+    /// group another. None where nobody can tell.
+    ///
+    /// # Errors
+    /// The database's.
+    fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
+        let _ = (shape, key, groups);
+        Ok(None)
+    }
+
+    /// Reads the rows from a group on that [`ReadTransaction::stale`] named, here or in the transaction that this one stands beside, up to where a group
+    /// begins as one did then; returns which, or how many there were.
+    ///
+    /// # Errors
+    /// As [`ReadTransaction::read_part`].
+    fn read_stale(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        group: usize,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<usize, EngineError> {
+        let _ = (rule, group, sink);
+        Err(EngineError::Void(format!("nothing is known of table `{}`", shape.name)))
+    }
+
+    /// Returns what is worth remembering of the tables that were read, each under the key that is given beside its name; none where the engine has no such thing.
+    ///
+    /// # Errors
+    /// The database's.
+    fn memory(&mut self, keys: &[(&str, String)]) -> Result<Option<Vec<u8>>, EngineError> {
+        let _ = keys;
+        Ok(None)
+    }
+
+    /// Says what was not read in the quickest way, and why: for whoever wants to know.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Runs the engine's own checks: structure and foreign keys. Findings come in the engine's order, at most 100 a check.

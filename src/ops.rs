@@ -15,6 +15,7 @@ pub mod guard;
 pub mod import;
 pub mod inspect;
 pub mod journal;
+pub mod memory;
 pub mod migrate;
 pub mod part;
 pub mod partial;

@@ -10,6 +10,10 @@ pub trait Progress: Sync {
     fn finish(&self);
     /// Something that the user should know happened, and does not stop the work.
     fn warn(&self, message: &str);
+    /// Something that only somebody who asks for more than the usual wants to know.
+    fn detail(&self, message: &str) {
+        let _ = message;
+    }
 }
 
 /// What a piece of work is counted in.

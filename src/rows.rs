@@ -340,6 +340,11 @@ impl GroupBuilder {
         if self.rule.ends_group(self.hash, self.rows, bytes) { self.take() } else { None }
     }
 
+    /// Returns the cut hash of the row that ended last.
+    pub fn cut_hash(&self) -> u64 {
+        self.hash
+    }
+
     /// Returns the rows that are left as the last group.
     pub fn finish(mut self) -> Option<RowGroup> {
         self.take()

@@ -67,6 +67,7 @@ pub(crate) mod cores;
 pub mod files;
 pub mod manifest;
 pub mod reach;
+pub mod regroup;
 pub mod retention;
 pub mod rowdiff;
 pub mod seam;

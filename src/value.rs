@@ -211,25 +211,50 @@ pub fn encode_null(out: &mut Vec<u8>) {
 
 /// Appends an integer.
 pub fn encode_integer(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).expect("a remainder of ten is one digit");
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
     if value < 0 {
         out.push(b'-');
+    }
+    encode_unsigned(out, value.unsigned_abs());
+}
+
+/// The numbers from 00 to 99, one after the other.
+const PAIRS: [u8; 200] = {
+    let mut pairs = [b'0'; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] = b'0' + (number / 10) as u8;
+        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
+
+/// Appends the digits of a number.
+fn encode_unsigned(out: &mut Vec<u8>, mut rest: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    while rest >= 100 {
+        let pair = (rest % 100) as usize * 2;
+        rest /= 100;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    }
+    if rest >= 10 {
+        let pair = rest as usize * 2;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    } else {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends a real.
 pub fn encode_real(out: &mut Vec<u8>, value: f64) {
+    if encode_short_real(out, value) {
+        return;
+    }
     if value.is_finite() {
         let mut buffer = ryu::Buffer::new();
         out.extend_from_slice(buffer.format_finite(value).as_bytes());
@@ -240,6 +265,33 @@ pub fn encode_real(out: &mut Vec<u8>, value: f64) {
     } else {
         out.extend_from_slice(b"{\"real\":\"-inf\"}");
     }
+}
+
+/// Appends a real that has at most two digits after the point, and few before it; tells whether it is one.
+///
+/// Two decimals of at most 15 digits never stand for the same real, so the one that was found here is the shortest too.
+fn encode_short_real(out: &mut Vec<u8>, value: f64) -> bool {
+    const LIMIT: f64 = 1e13;
+    let hundredths = value * 100.0;
+    if hundredths.abs() >= LIMIT || hundredths.abs() < 1.0 || hundredths.is_nan() {
+        return false;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
+    let whole = hundredths.round() as i64;
+    if whole as f64 / 100.0 != value {
+        return false;
+    }
+    let size = whole.unsigned_abs();
+    if whole < 0 {
+        out.push(b'-');
+    }
+    encode_unsigned(out, size / 100);
+    let rest = (size % 100) as u8;
+    out.extend_from_slice(&[b'.', b'0' + rest / 10]);
+    if rest % 10 > 0 {
+        out.push(b'0' + rest % 10);
+    }
+    true
 }
 
 /// Appends text, whatever its length and its bytes.
@@ -429,6 +481,28 @@ mod tests {
         check(Value::Blob(vec![]), "{\"blob\":\"\"}");
         check(Value::Blob(vec![1, 2, 3, 4]), "{\"blob\":\"AQIDBA==\"}");
         check(Value::Large { id: ObjectId::of(b""), bytes: 70000 }, &format!("{{\"ref\":\"{}\",\"bytes\":70000}}", ObjectId::of(b"")));
+    }
+
+    #[test]
+    fn reals_are_spelt_as_ryu_spells_them() {
+        let check = |value: f64| {
+            let expected = if value.is_finite() { ryu::Buffer::new().format_finite(value).to_owned() } else { return };
+            assert_eq!(Value::Real(value).to_json(), expected);
+        };
+        let mut state = 1_u64;
+        for round in 0..200_000_u64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            check(f64::from_bits(state));
+            let whole = (state >> 33) as i64 - (1 << 30);
+            check(whole as f64 / 100.0);
+            check((whole * 4_099) as f64 / 1_000.0);
+            check((state >> (round % 60)) as f64 / 100.0);
+            check(f64::from_bits((whole as f64 / 100.0).to_bits() + 1));
+        }
+        for value in [0.0, -0.0, 0.01, 0.1, -0.07, 0.005, 1e11, 99_999_999_999.99, 1e13, 1e15, 1e16, 123_456_789_012.34] {
+            check(value);
+            check(-value);
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn live(live: &str) -> (tempfile::TempDir, Live) {
     let path = dir.path().join("a.db");
     let connection = Connection::open(&path).expect("a database");
     connection.execute_batch(&format!("PRAGMA foreign_keys=OFF; CREATE TABLE zz(z); DROP TABLE zz; {live}")).expect("the live database");
-    let mut engine = Sqlite::open(&path, &Opening { busy_ms: 100, extensions: Vec::new() }).expect("an engine");
+    let mut engine = Sqlite::open(&path, &Opening { busy_ms: 100, extensions: Vec::new(), is_sql_only: false }).expect("an engine");
     let schema = engine.begin_read().expect("a transaction").schema().expect("a schema");
     (dir, Live { connection, schema })
 }

@@ -64,7 +64,11 @@ impl Database {
         let Some(path) = url.sqlite_path() else {
             return Err(CliError::new(ErrorKind::Config, format_args!("`{url}` is no file and no server")));
         };
-        let options = Options { busy_ms: config.sqlite.busy_timeout_ms, extensions: config.extension_paths() };
+        let options = Options {
+            busy_ms: config.sqlite.busy_timeout_ms,
+            extensions: config.extension_paths(),
+            is_sql_only: !config.sqlite.read_pages,
+        };
         // SQLite keeps a database's journals beside the file itself, not beside a link to it.
         let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
         let path = if is_link { path.canonicalize().unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() };

@@ -77,6 +77,10 @@ impl Progress for Bars<'_> {
     fn warn(&self, message: &str) {
         self.output.warn(message);
     }
+
+    fn detail(&self, message: &str) {
+        self.output.verbose(1, message);
+    }
 }
 
 impl Drop for Bars<'_> {

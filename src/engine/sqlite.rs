@@ -16,6 +16,7 @@ mod extension;
 pub mod fingerprint;
 mod locks;
 mod needs;
+mod pages;
 mod query;
 mod read;
 mod relaxed;
@@ -38,6 +39,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::{Engine, EngineError, Obstacle, ReadTransaction, Tryout, WriteTransaction};
 use crate::rows::TableShape;
 use crate::schema::{Schema, Settings};
+use pages::held::Held;
 
 /// The first bytes of every SQLite file that is not empty.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -49,6 +51,8 @@ pub struct Options {
     pub busy_ms: u64,
     /// Libraries that are loaded into every connection: they bring functions, collations and modules that the schema needs.
     pub extensions: Vec<PathBuf>,
+    /// Whether rows are read through SQL alone, never from pages: slower, and the measure of what pages give.
+    pub is_sql_only: bool,
 }
 
 /// A SQLite database file.
@@ -57,6 +61,8 @@ pub struct Sqlite {
     connection: Connection,
     site: Site,
     is_read_only: bool,
+    /// The file, to be closed after the connection.
+    held: Option<Held>,
 }
 
 /// Where a database is and how it is opened, for what is said and done when a statement fails.
@@ -84,6 +90,7 @@ impl Sqlite {
     pub fn open(path: &Path, options: &Options) -> Result<Self, EngineError> {
         check_file(path)?;
         let site = Site::new(path, options);
+        let held = Held::of(path, site.file);
         let has_log = has_log(path);
         let open = |flags| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let (connection, is_read_only) = match open(OpenFlags::SQLITE_OPEN_READ_WRITE) {
@@ -93,7 +100,7 @@ impl Sqlite {
             }
             Err(_) => (open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| site.explain(error, "opening the database"))?, true),
         };
-        let sqlite = Self { connection, site, is_read_only };
+        let sqlite = Self { connection, site, is_read_only, held };
         let looked = match sqlite.look() {
             Err(error) if is_read_only && is_cannot_open(&error) && !has_log => return Self::open_unchanging(path, options),
             looked => looked,
@@ -112,10 +119,12 @@ impl Sqlite {
 
     fn open_unchanging(path: &Path, options: &Options) -> Result<Self, EngineError> {
         let site = Site { still: fingerprint::look(path), ..Site::new(path, options) };
+        let held = Held::of(path, site.file);
         let uri = unchanging_uri(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fail = |error| site.explain(error, "opening the database");
-        let sqlite = Self { connection: Connection::open_with_flags(uri, flags).map_err(fail)?, site: site.clone(), is_read_only: true };
+        let connection = Connection::open_with_flags(uri, flags).map_err(fail)?;
+        let sqlite = Self { connection, site: site.clone(), is_read_only: true, held };
         sqlite.look().map_err(fail)?;
         sqlite.set_up()
     }
@@ -132,7 +141,8 @@ impl Sqlite {
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
         let site = Site::new(path, options);
-        let sqlite = Self { connection, site, is_read_only: false }.set_up()?;
+        let held = Held::of(path, file_id(path));
+        let sqlite = Self { connection, site, is_read_only: false, held }.set_up()?;
         sqlite.set_creation(settings)?;
         Ok(sqlite)
     }
@@ -184,7 +194,11 @@ impl Engine for Sqlite {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
         self.site.check_file()?;
         self.statement("BEGIN", "beginning to read")?;
-        Ok(Box::new(self.state()?))
+        let state = self.state()?;
+        Ok(Box::new(match &self.held {
+            Some(held) if !self.site.options.is_sql_only => state.with_pages(held),
+            _ => state,
+        }))
     }
 
     fn begin_write(&mut self) -> Result<Box<dyn WriteTransaction + '_>, EngineError> {

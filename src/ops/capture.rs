@@ -1,7 +1,10 @@
 //! Taking a snapshot: one read transaction, row groups hashed and compressed on all cores, then the files beside the database ([`super::files`]), everything
 //! durable and read back before the snapshot's file is written.
 
+use std::sync::Arc;
+
 use super::files::{self, Captured, Unreadable};
+use super::memory::Memory;
 use super::seen::{self, Seen};
 use super::tables::{Known, Reading};
 use super::{OpError, Session};
@@ -29,6 +32,8 @@ pub struct State {
     pub format: u32,
     /// The engine's mark of it, where it was just read into the store, or is remembered ([`ReadTransaction::mark`]).
     pub mark: Option<String>,
+    /// What is remembered of how it was read, likewise.
+    pub memory: Option<Arc<Memory>>,
 }
 
 impl State {
@@ -121,9 +126,14 @@ pub fn read_state(
     let schema_id = build::put_json(&batch, &schema, reference.map(|state| &state.schema_id))?;
     let shapes = transaction.shapes()?;
     let known = known.map(|known| Known { state: known, schema: &schema });
-    let tables = Reading { store, batch: &batch, shapes: &shapes, reference, known, rules, progress }.run(transaction)?;
+    let found = Reading { store, batch: &batch, shapes: &shapes, reference, known, rules, progress }.run(transaction)?;
+    let keys: Vec<(&str, String)> = found.iter().map(|table| (table.manifest.name.as_str(), table.id.to_string())).collect();
+    let memory = if mode == BatchMode::Durable { transaction.memory(&keys)? } else { None };
+    let facts = || found.iter().filter_map(|table| Some((table.id, table.facts.clone()?))).collect();
+    let memory = memory.map(|engine| Arc::new(Memory { tables: facts(), engine }));
+    let tables = found.into_iter().map(|table| (table.id, table.manifest)).collect();
     let stats = batch.finish()?;
-    Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION, mark }, stats))
+    Ok((State { schema_id, schema, settings, tables, format: FORMAT_VERSION, mark, memory }, stats))
 }
 
 /// What a state is read with.
@@ -153,9 +163,9 @@ pub fn read_ids(
     let shapes: Vec<TableShape> = shapes.iter().map(|shape| as_kept(shape, reference)).collect();
     let known = known.map(|known| Known { state: known, schema: &reference.schema });
     let reading = Reading { store, batch: &batch, shapes: &shapes, reference: Some(reference), known, rules: Rules::Keep, progress };
-    let tables = reading.run(transaction)?;
+    let found = reading.run(transaction)?;
     batch.finish()?;
-    Ok(tables)
+    Ok(found.into_iter().map(|table| (table.id, table.manifest)).collect())
 }
 
 /// Returns a shape as a state of an earlier format keeps it, whose ids are to be compared with.
@@ -289,6 +299,9 @@ pub(super) fn save_at(
     if let Some(mark) = &state.mark {
         seen::remember_mark(session, id, mark);
     }
+    if let Some(memory) = &state.memory {
+        seen::remember_memory(session, id, memory);
+    }
     Ok(Taken { id, snapshot, state, files, stats: BatchStats::default(), stamp })
 }
 
@@ -364,6 +377,7 @@ fn load_rest(session: &Session<'_>, error: OpError) -> Result<State, OpError> {
         tables: Vec::new(),
         format: FORMAT_VERSION,
         mark: None,
+        memory: None,
     };
     for (_, snapshot) in snapshots(session.store)?.into_iter().rev().filter(|(_, snapshot)| snapshot.source == session.source) {
         for entry in &snapshot.tables {
@@ -395,5 +409,5 @@ pub fn load(store: &Store, snapshot: &Snapshot) -> Result<State, OpError> {
     };
     let tables = snapshot.tables.iter().map(table).collect::<Result<_, OpError>>()?;
     let schema = object(store, "schema", snapshot.schema)?;
-    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format, mark: None })
+    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format, mark: None, memory: None })
 }

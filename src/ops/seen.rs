@@ -3,9 +3,12 @@
 //! Kept in the store's cache, one file a database; only ever saves time. A snapshot's state is recalled if and only if the fingerprint is the same
 //! and the snapshot is there.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, State};
+use super::memory::Memory;
 use super::{OpError, Session};
 use crate::engine::Finding;
 use crate::id::ObjectId;
@@ -81,7 +84,21 @@ pub(super) fn remember_mark(session: &Session<'_>, snapshot: ObjectId, mark: &st
     session.store.write_cache(&name(session, "mark"), &json);
 }
 
-/// Returns the state of the newest snapshot that the engine has a mark of; none where there is none, or it cannot be read.
+/// Remembers how what a snapshot holds was read, in place of an earlier memory. That it cannot be kept is no error.
+pub(super) fn remember_memory(session: &Session<'_>, snapshot: ObjectId, memory: &Memory) {
+    session.store.write_cache(&memory_name(session), &memory.to_bytes(&snapshot));
+}
+
+fn memory_name(session: &Session<'_>) -> String {
+    name(session, "memory").replace(".json", ".bin")
+}
+
+/// Returns how a state was read last, and which snapshot holds it; none where that is not remembered.
+pub(super) fn remembered(session: &Session<'_>) -> Option<(ObjectId, Memory)> {
+    Memory::of_bytes(&session.store.read_cache(&memory_name(session))?)
+}
+
+/// Returns the state of the newest snapshot that the engine has a mark of, or a memory; none where there is none, or it cannot be read.
 ///
 /// # Errors
 /// None so far.
@@ -89,11 +106,14 @@ pub fn marked(session: &Session<'_>) -> Result<Option<State>, OpError> {
     if session.store.has_unreadable_packs() {
         return Ok(None);
     }
-    let Some(marked) = read_mark(session) else { return Ok(None) };
-    let Ok(snapshot) = capture::read_snapshot(session.store, marked.snapshot) else { return Ok(None) };
+    let marked = read_mark(session);
+    let remembered = if marked.is_none() { remembered(session) } else { None };
+    let Some(id) = marked.as_ref().map(|marked| marked.snapshot).or(remembered.as_ref().map(|(id, _)| *id)) else { return Ok(None) };
+    let Ok(snapshot) = capture::read_snapshot(session.store, id) else { return Ok(None) };
     if snapshot.source != session.source || snapshot.format != FORMAT_VERSION {
         return Ok(None);
     }
     let Ok(state) = capture::load(session.store, &snapshot) else { return Ok(None) };
-    Ok(Some(State { mark: Some(marked.mark), ..state }))
+    let memory = remembered.map(|(_, memory)| Arc::new(memory));
+    Ok(Some(State { mark: marked.map(|marked| marked.mark), memory, ..state }))
 }

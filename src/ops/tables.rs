@@ -1,6 +1,9 @@
 //! Reading the tables of a state: known ones are recognised, large ones are read in parts side by side where the engine can, row groups are hashed and
 //! compressed on all cores.
 
+mod again;
+
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::OpError;
 use super::capture::{Rules, State};
+use super::memory::Memory;
 use crate::engine::{Changes, EngineError, ReadTransaction, TablePart};
 use crate::id::ObjectId;
 use crate::progress::{Progress, Unit};
@@ -15,6 +19,7 @@ use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, SchemaObject};
 use crate::snapshot::build::{self, Bases, StoredGroup};
 use crate::snapshot::manifest::TableManifest;
+use crate::snapshot::regroup::{self, GroupFacts};
 use crate::snapshot::seam::{self, Ends, Part};
 use crate::snapshot::splice::{self, Changed, SpliceError};
 use crate::store::{Batch, Store, StoreError};
@@ -67,6 +72,23 @@ impl<'a> Known<'a> {
     }
 }
 
+/// A table as it was found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub id: ObjectId,
+    pub manifest: TableManifest,
+    /// The facts of its row groups; none where they were not seen.
+    pub facts: Option<Vec<GroupFacts>>,
+}
+
+/// A table as it is remembered.
+#[derive(Clone, Copy)]
+struct Remembered<'m> {
+    id: ObjectId,
+    manifest: &'m TableManifest,
+    facts: &'m [GroupFacts],
+}
+
 /// What is read.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
@@ -83,7 +105,9 @@ pub(super) struct Reading<'a> {
 /// A part of a table on its way from the engine.
 struct Job {
     table: usize,
-    part: TablePart,
+    /// Which rows; all where none is said.
+    part: Option<TablePart>,
+    bytes: u64,
     at: usize,
     parts: usize,
 }
@@ -103,11 +127,11 @@ type Stored = Vec<Vec<(u64, StoredGroup)>>;
 type Sibling = Box<dyn ReadTransaction + Send>;
 
 impl Reading<'_> {
-    /// Reads the tables; returns their manifests in the order of their shapes.
+    /// Reads the tables; returns their manifests in the order of their shapes, and the facts of their row groups where they are known.
     ///
     /// # Errors
     /// The engine's and the store's.
-    pub fn run(&self, transaction: &mut dyn ReadTransaction) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
+    pub fn run(&self, transaction: &mut dyn ReadTransaction) -> Result<Vec<Found>, OpError> {
         let rules = self.cut_rules(transaction)?;
         let rows = self.reference.map_or(0, State::rows);
         self.progress.begin("reading", (rows > 0).then_some(rows), Unit::Rows);
@@ -117,11 +141,15 @@ impl Reading<'_> {
         {
             siblings.push(sibling);
         }
-        let recognised = self.recognise(transaction, &mut siblings, &rules)?;
+        let mut recognised = self.recognise(transaction, &mut siblings, &rules)?;
+        self.read_again(transaction, &mut siblings, &rules, &mut recognised)?;
         let unknown: Vec<usize> = (0..self.shapes.len()).filter(|&table| recognised[table].is_none()).collect();
         let bases: Vec<OnceLock<Bases>> = self.shapes.iter().map(|_| OnceLock::new()).collect();
         let mut stored = self.read(transaction, &mut siblings, &rules, &bases, &unknown)?;
         self.progress.finish();
+        for remark in transaction.remarks() {
+            self.progress.detail(&remark);
+        }
         let mut tables = Vec::with_capacity(self.shapes.len());
         for (table, recognised) in recognised.into_iter().enumerate() {
             if let Some(found) = recognised {
@@ -130,9 +158,11 @@ impl Reading<'_> {
             }
             let mut groups = std::mem::take(&mut stored[table]);
             groups.sort_unstable_by_key(|(sequence, _)| *sequence);
-            let groups = groups.into_iter().map(|(_, stored)| stored).collect();
+            let groups: Vec<StoredGroup> = groups.into_iter().map(|(_, stored)| stored).collect();
+            let facts = groups.iter().map(GroupFacts::of).collect();
             let bases = bases[table].get_or_init(|| self.bases(table));
-            tables.push(build::assemble(self.batch, &self.shapes[table], rules[table], groups, bases)?);
+            let (id, manifest) = build::assemble(self.batch, &self.shapes[table], rules[table], groups, bases)?;
+            tables.push(Found { id, manifest, facts: Some(facts) });
         }
         Ok(tables)
     }
@@ -169,7 +199,7 @@ impl Reading<'_> {
         transaction: &mut dyn ReadTransaction,
         siblings: &mut [Sibling],
         rules: &[CutRule],
-    ) -> Result<Vec<Option<(ObjectId, TableManifest)>>, OpError> {
+    ) -> Result<Vec<Option<Found>>, OpError> {
         let found = Mutex::new(vec![None; self.shapes.len()]);
         let Some(known) = self.known else { return Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)) };
         let mut order: Vec<(usize, &str, &(ObjectId, TableManifest))> = Vec::new();
@@ -180,14 +210,46 @@ impl Reading<'_> {
         let next = AtomicUsize::new(0);
         side_by_side(transaction, siblings, &|transaction| {
             while let Some((table, mark, before)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(table_now) = recognise(transaction, self.store, self.batch, &self.shapes[*table], mark, before)? {
-                    self.progress.advance(table_now.1.rows);
-                    lock(&found)[*table] = Some(table_now);
+                if let Some((id, manifest)) = recognise(transaction, self.store, self.batch, &self.shapes[*table], mark, before)? {
+                    self.progress.advance(manifest.rows);
+                    lock(&found)[*table] = Some(Found { id, manifest, facts: None });
                 }
             }
             Ok(())
         })?;
         Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Finds out, of the tables that are remembered, what changed since, and reads that alone.
+    fn read_again(
+        &self,
+        transaction: &mut dyn ReadTransaction,
+        siblings: &mut [Sibling],
+        rules: &[CutRule],
+        found: &mut [Option<Found>],
+    ) -> Result<(), OpError> {
+        let Some(memory) = self.known.and_then(|known| known.state.memory.as_deref()) else { return Ok(()) };
+        transaction.remember(&memory.engine);
+        let mut stale = Vec::new();
+        for (table, shape) in self.shapes.iter().enumerate() {
+            if found[table].is_none()
+                && let Some(before) = self.remembered(shape, rules[table], memory)
+            {
+                stale.extend(again::find(transaction, table, shape, before)?);
+            }
+        }
+        let again = again::Again { reading: self, rules, tables: stale };
+        for (table, after) in again.run(transaction, siblings)? {
+            found[table] = Some(after);
+        }
+        Ok(())
+    }
+
+    /// Returns what is remembered of a table and can still be its own, and the facts of its groups.
+    fn remembered<'m>(&'m self, shape: &TableShape, rule: CutRule, memory: &'m Memory) -> Option<Remembered<'m>> {
+        let (id, manifest) = self.known?.state.table(&shape.name)?;
+        let facts = memory.tables.get(id)?;
+        (manifest.cut == rule && regroup::fits(manifest, shape)).then_some(Remembered { id: *id, manifest, facts })
     }
 
     /// Reads tables whole.
@@ -202,8 +264,8 @@ impl Reading<'_> {
         let jobs = self.jobs(transaction, siblings.len() + 1, tables)?;
         let stored: Mutex<Stored> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
         let ends: Mutex<Vec<Vec<(usize, Ends)>>> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
-        // Tables whose parts cannot be joined.
-        let apart: Mutex<Vec<usize>> = Mutex::default();
+        // Tables whose parts cannot be joined, or are void.
+        let apart: Mutex<BTreeSet<usize>> = Mutex::default();
         let next = AtomicUsize::new(0);
         self.store(&stored, |send| {
             let work = |transaction: &mut dyn ReadTransaction| -> Result<(), OpError> {
@@ -219,21 +281,26 @@ impl Reading<'_> {
                         }
                     };
                     let mut send = send_from(at as u64 * PART_STRIDE + HEAD_STRIDE);
-                    if parts == 1 {
+                    let Some(part_read) = &job.part else {
                         transaction.read_table(shape, rule, &mut |group| {
                             self.progress.advance(group.rows);
                             send(group)
                         })?;
                         continue;
-                    }
+                    };
                     let mut part = Part::new(rule, at == 0, at + 1 == parts);
                     let mut is_stopped = false;
-                    transaction.read_part(shape, &job.part, rule, &mut |group| {
+                    let read = transaction.read_part(shape, part_read, rule, &mut |group| {
                         self.progress.advance(group.rows);
                         let flow = part.take(group).map_or(ControlFlow::Continue(()), &mut send);
                         is_stopped |= flow.is_break();
                         flow
-                    })?;
+                    });
+                    if let Err(EngineError::Void(_)) = read {
+                        lock(&apart).insert(table);
+                        continue;
+                    }
+                    read?;
                     if is_stopped {
                         return Ok(());
                     }
@@ -250,7 +317,7 @@ impl Reading<'_> {
                     };
                     whole.sort_unstable_by_key(|(at, _)| *at);
                     let Some((heads, rest)) = seam::join(shape, rule, whole.into_iter().map(|(_, end)| end).collect()) else {
-                        lock(&apart).push(table);
+                        lock(&apart).insert(table);
                         continue;
                     };
                     for (groups, first) in heads.into_iter().zip((0..).step_by(PART_STRIDE as usize)) {
@@ -336,12 +403,14 @@ impl Reading<'_> {
         for &table in tables {
             let shape = &self.shapes[table];
             let known_bytes = self.earlier(shape).map_or(0, |(_, manifest)| manifest.bytes);
-            let parts = if readers > 1 { transaction.parts(shape, readers * PARTS_PER_READER)? } else { Vec::new() };
-            let parts = if parts.is_empty() { vec![TablePart { rows: String::new(), bytes: known_bytes }] } else { parts };
+            let parts = transaction.parts(shape, readers * PARTS_PER_READER)?;
+            if parts.is_empty() {
+                jobs.push(Job { table, part: None, bytes: known_bytes, at: 0, parts: 1 });
+            }
             let count = parts.len();
-            jobs.extend(parts.into_iter().enumerate().map(|(at, part)| Job { table, part, at, parts: count }));
+            jobs.extend(parts.into_iter().enumerate().map(|(at, part)| Job { table, bytes: part.bytes, part: Some(part), at, parts: count }));
         }
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.part.bytes));
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.bytes));
         Ok(jobs)
     }
 }

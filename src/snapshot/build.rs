@@ -24,7 +24,8 @@ pub struct StoredGroup {
     pub group: Group,
     /// The JSON bytes of its chunks.
     pub bytes: u64,
-    pub(super) cut_hash: u64,
+    /// The cut hash of its last row.
+    pub cut_hash: u64,
 }
 
 /// What an earlier snapshot knew of a table: where to find bases for deltas.
@@ -82,6 +83,15 @@ impl Bases {
 /// What [`Batch::put`] fails with.
 pub fn store_group(batch: &Batch<'_>, group: RowGroup, bases: &Bases) -> Result<StoredGroup, StoreError> {
     let earlier = bases.groups.get(&group.first_key);
+    let base = |at: usize| {
+        let slot = bases.slots.get(at).copied().flatten()?;
+        earlier?.get(slot).copied().flatten()
+    };
+    store_group_like(batch, group, &base)
+}
+
+/// As [`store_group`], where `base` gives for each column a chunk that is likely to be similar.
+pub fn store_group_like(batch: &Batch<'_>, group: RowGroup, base: &dyn Fn(usize) -> Option<ObjectId>) -> Result<StoredGroup, StoreError> {
     let mut columns = Vec::with_capacity(group.columns.len());
     let mut bytes = 0;
     for (at, column) in group.columns.into_iter().enumerate() {
@@ -93,9 +103,7 @@ pub fn store_group(batch: &Batch<'_>, group: RowGroup, bases: &Bases) -> Result<
         if column.is_default {
             columns.push(None);
         } else {
-            let slot = bases.slots.get(at).copied().flatten();
-            let base = slot.zip(earlier).and_then(|(slot, ids)| ids.get(slot).copied().flatten());
-            columns.push(Some(batch.put(&column.json, base.as_ref())?));
+            columns.push(Some(batch.put(&column.json, base(at).as_ref())?));
         }
     }
     while columns.last().is_some_and(Option::is_none) {

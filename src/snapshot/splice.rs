@@ -61,7 +61,7 @@ enum After {
 }
 
 /// Groups in which rows have other values, by their place, and by how much their JSON grew.
-type Updates = BTreeMap<usize, (Group, i64)>;
+pub(super) type Updates = BTreeMap<usize, (Group, i64)>;
 
 /// Groups that were cut again: from one on, up to before another.
 struct Recut {
@@ -424,16 +424,17 @@ impl Cutter {
 }
 
 /// A tree of the same shape over other groups.
-struct Tree<'a, 'b> {
-    batch: &'a Batch<'b>,
-    objects: &'a dyn Objects,
-    updates: &'a Updates,
+pub(super) struct Tree<'a, 'b> {
+    pub batch: &'a Batch<'b>,
+    pub objects: &'a dyn Objects,
+    pub updates: &'a Updates,
     /// How many groups were passed.
-    at: usize,
+    pub at: usize,
 }
 
 impl Tree<'_, '_> {
-    fn node(&mut self, id: ObjectId, level: u32) -> Result<ObjectId, SpliceError> {
+    /// Builds what stands below a node, and the node.
+    pub fn node(&mut self, id: ObjectId, level: u32) -> Result<ObjectId, SpliceError> {
         match read_node(&id, level, self.objects)? {
             Node::Groups(groups) => {
                 let range = self.at..self.at + groups.len();

@@ -1,16 +1,23 @@
-//! Reading a state through SQL: a table is scanned in its own order, and each value goes straight into the JSON of its column.
+//! Reading a state: from [`super::pages`] where that can be done, else through SQL, where a table is scanned in its own order, and each value goes straight into the JSON of its column.
 
 use std::cmp::Ordering;
+use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::pages::held::Held;
+use super::pages::{PageReader, Pages};
 use super::text::{self, Encoding};
 use super::{Site, needs, query, quote, schema};
-use crate::engine::{Answer, EngineError, Finding, ReadTransaction};
+use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, Setting, Settings};
+
+/// The most that read pages side by side.
+const READERS_MAX: usize = 16;
 
 /// How many findings of one check are read.
 const FINDINGS_MAX: usize = 100;
@@ -23,16 +30,32 @@ pub(super) struct State<'a> {
     pub(super) connection: &'a Connection,
     pub(super) site: &'a Site,
     pub(super) encoding: Encoding,
+    pages: Option<Arc<Pages>>,
+    /// How many more readers of the pages there may be.
+    siblings_left: usize,
+    remarks: Vec<String>,
 }
 
 impl<'a> State<'a> {
     /// Takes hold of a transaction that was just begun, and takes the lock that BEGIN alone does not take.
     pub(super) fn begun(connection: &'a Connection, site: &'a Site) -> Result<Self, EngineError> {
-        let mut state = Self { connection, site, encoding: Encoding::Utf8 };
+        let mut state = Self { connection, site, encoding: Encoding::Utf8, pages: None, siblings_left: 0, remarks: Vec::new() };
         let count = connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
         count.map_err(|error| state.explain(error, "reading the schema"))?;
         state.encoding = Encoding::named(&state.pragma("encoding")?);
         Ok(state)
+    }
+
+    /// Lets rows be read from pages, where that can be done. Nothing may be written in the transaction.
+    pub(super) fn with_pages(mut self, held: &Held) -> Self {
+        match Pages::of(&self, held) {
+            Ok(pages) => {
+                self.pages = Some(Arc::new(pages));
+                self.siblings_left = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, READERS_MAX) - 1;
+            }
+            Err(why) => self.remarks.push(format!("the database is read through SQL: {why}")),
+        }
+        self
     }
 
     pub(super) fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {
@@ -370,6 +393,66 @@ impl ReadTransaction for State<'_> {
             let _ = sink(group);
         }
         Ok(())
+    }
+
+    fn parts(&mut self, shape: &TableShape, parts_max: usize) -> Result<Vec<TablePart>, EngineError> {
+        let Some(pages) = self.pages.as_ref().map(Arc::clone) else { return Ok(Vec::new()) };
+        Ok(pages.parts(self, shape, parts_max))
+    }
+
+    fn read_part(
+        &mut self,
+        shape: &TableShape,
+        part: &TablePart,
+        rule: CutRule,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        match &self.pages {
+            Some(pages) => pages.read_part(shape, part, rule, sink)?,
+            None => return Err(EngineError::Void(format!("table `{}` is to be read through SQL", shape.name))),
+        }
+        self.site.check_still()
+    }
+
+    fn remember(&mut self, memory: &[u8]) {
+        if let Some(pages) = &self.pages {
+            pages.remember(memory);
+        }
+    }
+
+    fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
+        let Some(pages) = self.pages.as_ref().map(Arc::clone) else { return Ok(None) };
+        Ok(pages.stale(self, shape, key, groups))
+    }
+
+    fn read_stale(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        group: usize,
+        sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
+    ) -> Result<usize, EngineError> {
+        match &self.pages {
+            Some(pages) => pages.read_stale(shape, rule, group, sink),
+            None => Err(EngineError::Void(format!("table `{}` is to be read through SQL", shape.name))),
+        }
+    }
+
+    fn memory(&mut self, keys: &[(&str, String)]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.site.check_still()?;
+        Ok(self.pages.as_ref().map(|pages| pages.memory(keys)))
+    }
+
+    fn sibling(&mut self) -> Result<Option<Box<dyn ReadTransaction + Send>>, EngineError> {
+        let Some(pages) = self.pages.as_ref().filter(|_| self.siblings_left > 0) else { return Ok(None) };
+        self.siblings_left -= 1;
+        Ok(Some(Box::new(PageReader(Arc::clone(pages)))))
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        let mut remarks = self.remarks.clone();
+        remarks.extend(self.pages.iter().flat_map(|pages| pages.remarks()));
+        remarks
     }
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {

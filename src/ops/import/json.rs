@@ -267,6 +267,7 @@ pub fn fill<R: BufRead>(
         tables: Vec::new(),
         format: FORMAT_VERSION,
         mark: None,
+        memory: None,
     };
     let (empty, _) = {
         let mut read = engine.begin_read()?;

@@ -1,0 +1,188 @@
+//! What is remembered of the pages that a table was read from, so that the next reading finds what changed.
+//!
+//! Every leaf has a hash over its bytes and those of the overflow pages that its rows go on in, a hash over the cut hashes of its rows, and how many they
+//! are. That leaves of these contents, one after the other, are these rows, is true of any file at any time; so a memory that is stale, or of another file, is only
+//! of no use. Pages that differ in a byte have different hashes (XXH3-128) but by an accident that nobody will live to see.
+//!
+//! ## Layout
+//! The magic `DBLYPGS1`; numbers in little-endian: bytes a page, bytes of it in use, encoding (0 UTF-8, 1 and 2 UTF-16 low and high byte first), number of
+//! tables, each 4 bytes. Then each table: its key and the signature of its layout, each with its length in 4 bytes before it; a byte of flags (1: a record had
+//! more fields than the table columns; 2: the table has no row numbers); the number of leaves in 4 bytes; the numbers of their pages, 4 bytes each; their
+//! rows, 4 bytes each, the highest bit set where one goes on in other pages; hashes, 16 bytes each; hashes of cut hashes, 8 bytes each. A table without
+//! row numbers has one leaf, its root, whose hash is that of all its pages. At the end the XXH3-128 of all bytes before.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::super::text::Encoding;
+
+const MAGIC: &[u8; 8] = b"DBLYPGS1";
+const FLAG_SURPLUS: u8 = 1;
+const FLAG_NO_ROW_NUMBERS: u8 = 2;
+/// The bit of a leaf's rows that says that one of them goes on in other pages.
+const OVERFLOWS: u32 = 1 << 31;
+
+/// The memory of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub page_bytes: u32,
+    pub usable: u32,
+    pub encoding: Encoding,
+    /// The tables, by what whoever keeps the memory calls them.
+    pub tables: HashMap<String, TableMemory>,
+}
+
+/// The memory of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TableMemory {
+    /// What its fields meant.
+    pub signature: String,
+    /// Whether a record had more fields than the table had columns: a column that is added later finds its values in them.
+    pub has_surplus: bool,
+    pub has_row_numbers: bool,
+    pub leaves: Leaves,
+}
+
+/// Leaves in order, one column a property.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Leaves {
+    pub pages: Vec<u32>,
+    pub marks: Vec<Mark>,
+}
+
+/// What a leaf holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub hash: u128,
+    pub cuts: u64,
+    pub rows: u32,
+    pub overflows: bool,
+}
+
+impl Memory {
+    /// Writes it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let leaves: usize = self.tables.values().map(|table| table.leaves.pages.len()).sum();
+        let mut out = Vec::with_capacity(leaves * 32 + 4096);
+        out.extend_from_slice(MAGIC);
+        let number = |out: &mut Vec<u8>, number: usize| out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+        let encoding = match self.encoding {
+            Encoding::Utf8 => 0,
+            Encoding::Utf16le => 1,
+            Encoding::Utf16be => 2,
+        };
+        for head in [self.page_bytes as usize, self.usable as usize, encoding, self.tables.len()] {
+            number(&mut out, head);
+        }
+        let mut tables: Vec<_> = self.tables.iter().collect();
+        tables.sort_unstable_by_key(|(key, _)| *key);
+        for (key, table) in tables {
+            for text in [key, &table.signature] {
+                number(&mut out, text.len());
+                out.extend_from_slice(text.as_bytes());
+            }
+            let surplus = if table.has_surplus { FLAG_SURPLUS } else { 0 };
+            out.push(surplus | if table.has_row_numbers { 0 } else { FLAG_NO_ROW_NUMBERS });
+            let Leaves { pages, marks } = &table.leaves;
+            number(&mut out, pages.len());
+            pages.iter().for_each(|page| out.extend_from_slice(&page.to_le_bytes()));
+            marks.iter().for_each(|mark| out.extend_from_slice(&(mark.rows | if mark.overflows { OVERFLOWS } else { 0 }).to_le_bytes()));
+            marks.iter().for_each(|mark| out.extend_from_slice(&mark.hash.to_le_bytes()));
+            marks.iter().for_each(|mark| out.extend_from_slice(&mark.cuts.to_le_bytes()));
+        }
+        let hash = xxh3_128(&out);
+        out.extend_from_slice(&hash.to_le_bytes());
+        out
+    }
+
+    /// Reads it; none where it is anything but what was written.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (content, hash) = bytes.split_last_chunk::<16>()?;
+        if xxh3_128(content) != u128::from_le_bytes(*hash) {
+            return None;
+        }
+        let mut rest = Bytes(content.strip_prefix(MAGIC)?);
+        let (page_bytes, usable, encoding, count) = (rest.number()?, rest.number()?, rest.number()?, rest.number()?);
+        let encoding = match encoding {
+            0 => Encoding::Utf8,
+            1 => Encoding::Utf16le,
+            2 => Encoding::Utf16be,
+            _ => return None,
+        };
+        let mut tables = HashMap::new();
+        for _ in 0..count {
+            let (key, signature) = (rest.text()?, rest.text()?);
+            let flags = *rest.take(1)?.first()?;
+            let leaves = rest.number()? as usize;
+            let pages = rest.array::<4>(leaves)?.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+            let (rows, hashes, cuts) = (rest.array::<4>(leaves)?, rest.array::<16>(leaves)?, rest.array::<8>(leaves)?);
+            let mark = |((rows, hash), cuts): ((&[u8; 4], &[u8; 16]), &[u8; 8])| {
+                let rows = u32::from_le_bytes(*rows);
+                Mark {
+                    hash: u128::from_le_bytes(*hash),
+                    cuts: u64::from_le_bytes(*cuts),
+                    rows: rows & !OVERFLOWS,
+                    overflows: rows & OVERFLOWS > 0,
+                }
+            };
+            let marks = rows.iter().zip(hashes).zip(cuts).map(mark).collect();
+            let table = TableMemory {
+                signature,
+                has_surplus: flags & FLAG_SURPLUS > 0,
+                has_row_numbers: flags & FLAG_NO_ROW_NUMBERS == 0,
+                leaves: Leaves { pages, marks },
+            };
+            tables.insert(key, table);
+        }
+        rest.0.is_empty().then_some(Self { page_bytes, usable, encoding, tables })
+    }
+}
+
+/// Bytes on their way in.
+struct Bytes<'b>(&'b [u8]);
+
+impl<'b> Bytes<'b> {
+    fn take(&mut self, count: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.array::<4>(1)?.first().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.number()? as usize;
+        std::str::from_utf8(self.take(length)?).ok().map(str::to_owned)
+    }
+
+    fn array<const N: usize>(&mut self, count: usize) -> Option<&'b [[u8; N]]> {
+        let (items, rest) = self.take(count.checked_mul(N)?)?.as_chunks::<N>();
+        rest.is_empty().then_some(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let mark = |number: u32| Mark { hash: u128::from(number) << 70, cuts: u64::from(number) * 3, rows: number, overflows: number % 2 == 0 };
+        let leaves = Leaves { pages: vec![7, 3, 9], marks: [1, 2, 3].map(mark).to_vec() };
+        let table = TableMemory { signature: "s".into(), has_surplus: true, has_row_numbers: true, leaves };
+        let empty = TableMemory { has_row_numbers: false, ..TableMemory::default() };
+        let tables = HashMap::from([("a".to_owned(), table), ("b".to_owned(), empty)]);
+        let memory = Memory { page_bytes: 65_536, usable: 65_500, encoding: Encoding::Utf16be, tables };
+        let bytes = memory.to_bytes();
+        assert_eq!(Memory::of_bytes(&bytes), Some(memory));
+        for at in 0..bytes.len() {
+            assert_eq!(Memory::of_bytes(&bytes[..at]), None);
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert_eq!(Memory::of_bytes(&flipped), None);
+        }
+    }
+}
