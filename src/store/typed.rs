@@ -1,7 +1,8 @@
 //! The typed form of an array: a reversible transform of the canonical JSON of a column chunk into fewer bytes, in front of zstd.
 //!
 //! An object's id is that of its JSON; this is only how a pack holds it (codec 3). Whatever the bytes of an array are, decoding gives them back
-//! exactly: every form names the spelling that it takes, and what is spelled otherwise stands as it is. Arrays that fit no form have none.
+//! exactly: every form names the spelling that it takes, and what is spelled otherwise stands as it is. Arrays that fit no form have none; that of texts
+//! of many lengths is not among the forms, since zstd gains nothing by having quotes and commas taken away.
 //!
 //! # Format
 //! Numbers are unsigned LEB128, signed ones zigzag before (`n << 1 ^ n >> 63`). A typed object is `DBt1`, the length of the JSON (at most
@@ -33,7 +34,6 @@
 //! | 1 | decimals: such digits, `.`, and up to 8 digits, of which the last is no 0 unless it is the only one; at most 18 digits; no `-0.0` | a byte, the scale; numbers in units of 10^-scale |
 //! | 2 | strings of one build | build; numbers for each stream, one after the other |
 //! | 3 | anything | how many distinct cells (at most 2^14), the bytes of all, a plane: of each its length and its bytes; numbers: of each cell the distinct one |
-//! | 4 | strings without escapes | numbers: lengths without quotes; a plane: all of them without quotes |
 //!
 //! **Build**: the length of the strings, quotes included (at most 96), and one string; a count of fields; of each field a kind, where it begins, how many
 //! digits it has (1 to 8), a byte each. Fields follow one another and do not overlap. Kind 0: decimal digits, less than 10^digits. 1: lower-case hexadecimal
@@ -84,11 +84,10 @@ enum Form {
     Decimals,
     Records,
     Dictionary,
-    Texts,
 }
 
 impl Form {
-    const ALL: [Self; 5] = [Self::Integers, Self::Decimals, Self::Records, Self::Dictionary, Self::Texts];
+    const ALL: [Self; 4] = [Self::Integers, Self::Decimals, Self::Records, Self::Dictionary];
 
     fn tag(self) -> u8 {
         self as u8
@@ -107,7 +106,6 @@ struct Encoder {
     streams: [Vec<i64>; STREAMS_MAX],
     build: Build,
     dictionary: Dictionary,
-    text: Vec<u8>,
 }
 
 /// Memory that is used again for every array that is read.
@@ -192,7 +190,6 @@ impl Encoder {
             streams: Default::default(),
             build: Build::default(),
             dictionary: Dictionary::default(),
-            text: Vec::new(),
         })
     }
 
@@ -205,11 +202,7 @@ impl Encoder {
                 self.build.find(&sample.strings)?;
                 self.records(json, out)
             }
-            Form::Dictionary => match self.dictionary(json, out) {
-                None if sample.strings.len() * 2 > sample.seen => self.texts(json, out),
-                done => done,
-            },
-            Form::Texts => self.texts(json, out),
+            Form::Dictionary => self.dictionary(json, out),
         }
     }
 
@@ -269,22 +262,6 @@ impl Encoder {
         numbers::encode(&self.streams[0], &mut self.numbers, &mut self.planes, out);
         Some(())
     }
-
-    fn texts(&mut self, json: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        let (lengths, text) = (&mut self.streams[0], &mut self.text);
-        lengths.clear();
-        text.clear();
-        let count = walk(json, &mut self.holes, |at| {
-            let end = forms::plain_text(json, at)?;
-            lengths.push((end - at - 2) as i64);
-            text.extend_from_slice(json.get(at + 1..end - 1)?);
-            Some(end)
-        })?;
-        self.head(Form::Texts, json, count, out);
-        numbers::encode(&self.streams[0], &mut self.numbers, &mut self.planes, out);
-        self.planes.write_text(&self.text, out);
-        Some(())
-    }
 }
 
 /// The first cells of an array.
@@ -342,11 +319,7 @@ impl<'a> Sample<'a> {
         if self.distinct * 2 <= self.seen + 1 {
             return Some(Form::Dictionary);
         }
-        if most(self.strings.len()) {
-            let is_built = Build::default().find(&self.strings).is_some();
-            return Some(if is_built { Form::Records } else { Form::Texts });
-        }
-        None
+        (most(self.strings.len()) && Build::default().find(&self.strings).is_some()).then_some(Form::Records)
     }
 }
 
@@ -403,13 +376,6 @@ impl Decoder {
                 let codes = streams[0].as_slice();
                 entries.have(codes)?;
                 gaps.weave(&mut pen, |pen, at| entries.write(pen, *codes.get(at).ok_or(digits::Full)?))?;
-            }
-            Form::Texts => {
-                numbers::decode(input, filled, numbers, planes, &mut streams[0])?;
-                let length = streams[0].iter().try_fold(0_usize, |sum, length| sum.checked_add(usize::try_from(*length).ok()?));
-                let length = length.filter(|length| *length <= raw).ok_or(Malformed("its texts have impossible lengths"))?;
-                let text = planes.read(input, length, memory)?;
-                forms::write_texts(&mut pen, gaps, &streams[0], text)?;
             }
         }
         if pen.written() != raw || raw == 0 {

@@ -1,7 +1,7 @@
 //! Forms of single numbers and of few distinct cells: integers, decimals, dictionaries. `src/store/typed.rs` specifies the layout.
 
 use super::Malformed;
-use super::cells::{Gaps, cell_end, is_end};
+use super::cells::{cell_end, is_end};
 use super::digits::{self, POWERS, Pen, word};
 use super::planes::{Input, PlaneReader, PlaneWriter, encode_varint};
 
@@ -240,27 +240,4 @@ impl Entries {
         let all = codes.iter().all(|code| usize::try_from(*code).is_ok_and(|code| code < self.places.len()));
         if all { Ok(()) } else { Err(Malformed("a cell is none of its dictionary")) }
     }
-}
-
-/// Memory for texts.
-pub fn plain_text(json: &[u8], at: usize) -> Option<usize> {
-    if json.get(at) != Some(&b'"') {
-        return None;
-    }
-    let quote = super::cells::plain_string(json, at)?;
-    is_end(json, quote + 1).then_some(quote + 1)
-}
-
-/// Writes an array of texts, whose lengths and bytes these are.
-pub fn write_texts(pen: &mut Pen<'_>, gaps: &Gaps, lengths: &[i64], text: &[u8]) -> Result<(), Malformed> {
-    let mut from = 0;
-    gaps.weave(pen, |pen, at| {
-        let length = lengths.get(at).and_then(|length| usize::try_from(*length).ok()).ok_or(digits::Full)?;
-        let to = from + length;
-        let bytes = text.get(from..to).ok_or(digits::Full)?;
-        from = to;
-        pen.byte(b'"')?;
-        pen.copy(bytes)?;
-        pen.word(u64::from_le_bytes(*b"\",\0\0\0\0\0\0"), 2)
-    })
 }

@@ -92,6 +92,8 @@ impl PlaneWriter {
         let mut noise = Compressor::new(1)?;
         // Short matches in what is nearly noise cost more than the letters that they stand for.
         noise.set_parameter(CParameter::MinMatch(7))?;
+        // Planes are short: a large table would take longer to clear than to use.
+        noise.set_parameter(CParameter::HashLog(11))?;
         Ok(Self { noise, text: Compressor::new(1)?, packed: Vec::new() })
     }
 

@@ -15,6 +15,9 @@ const FIELDS_MAX: usize = 24;
 /// What several digit runs that are one number may amount to.
 const PRODUCT_MAX: u64 = 1 << 57;
 
+/// Shorter strings are written as blocks of this many bytes, which is quicker than as many as they have.
+const SHORT: usize = 32;
+
 const DECIMAL: u8 = 0;
 const HEX: u8 = 1;
 const LIMITED: u8 = 2;
@@ -38,7 +41,7 @@ struct Field {
 /// The build of the strings of an array.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// A string with zeros for its digits, quotes and a comma included, and room for a word behind.
+    /// A string, quotes and a comma included, and room for a block behind. What its digits are is without meaning.
     skeleton: Vec<u8>,
     length: usize,
     /// Which bits of each word of a string are always the same.
@@ -92,6 +95,15 @@ fn hex_text(number: u64, count: usize) -> u64 {
     let pairs = (fours | (fours << 8)) & 0x00ff_00ff_00ff_00ff;
     let ordered = (pairs | (pairs << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
     hex_digits(ordered.swap_bytes())
+}
+
+/// Returns remainder and quotient; by far the most numbers are short, and quicker to divide so.
+#[inline(always)]
+fn divide(number: u64, by: u64) -> (u64, u64) {
+    match (u32::try_from(number), u32::try_from(by)) {
+        (Ok(number), Ok(by)) => (u64::from(number % by), u64::from(number / by)),
+        _ => (number % by, number / by),
+    }
 }
 
 /// Tells whether a string, quotes included, begins with a date.
@@ -166,7 +178,7 @@ impl Build {
             return None;
         }
         self.skeleton.push(b',');
-        self.skeleton.resize(self.length + 9, 0);
+        self.skeleton.resize(self.length + SHORT, 0);
         self.fixed.clear();
         for from in (0..self.length).step_by(8) {
             let mut mask = low_bytes(self.length - from);
@@ -262,23 +274,20 @@ impl Build {
 
     /// Writes the string of the numbers at a place of the streams, and a comma.
     #[inline(always)]
-    pub fn write(&self, pen: &mut Pen<'_>, streams: &[Vec<i64>; STREAMS_MAX], nth: usize) -> Result<(), digits::Full> {
-        let mut record = [0_u8; RECORD_BYTES_MAX + 9];
-        let used = record.get_mut(..self.skeleton.len()).ok_or(digits::Full)?;
-        used.copy_from_slice(&self.skeleton);
+    pub fn write(&mut self, pen: &mut Pen<'_>, streams: &[Vec<i64>; STREAMS_MAX], nth: usize) -> Result<(), digits::Full> {
         let mut rest = 0;
         let mut is_begun = false;
         for field in self.fields.iter().rev() {
             if !is_begun {
                 rest = *streams[field.stream].get(nth).ok_or(digits::Full)? as u64;
             }
-            let value;
-            if field.is_joined {
-                value = rest % field.radix;
-                rest /= field.radix;
+            let value = if field.is_joined {
+                let digits;
+                (digits, rest) = divide(rest, field.radix);
+                digits
             } else {
-                value = rest;
-            }
+                rest
+            };
             is_begun = field.is_joined;
             if value >= field.radix {
                 return Err(digits::Full);
@@ -289,10 +298,14 @@ impl Build {
                 (digits::spread(value + field.offset) | 0x3030_3030_3030_3030) >> ((8 - field.width) * 8)
             };
             let mask = low_bytes(field.width);
-            let place = record.get_mut(field.at..).and_then(|rest| rest.first_chunk_mut::<8>()).ok_or(digits::Full)?;
+            let place = self.skeleton.get_mut(field.at..).and_then(|rest| rest.first_chunk_mut::<8>()).ok_or(digits::Full)?;
             *place = ((u64::from_le_bytes(*place) & !mask) | (text & mask)).to_le_bytes();
         }
-        pen.copy(record.get(..=self.length).ok_or(digits::Full)?)
+        if self.length < SHORT {
+            *pen.next::<SHORT>(self.length + 1)? = *self.skeleton.first_chunk().ok_or(digits::Full)?;
+            return Ok(());
+        }
+        pen.copy(self.skeleton.get(..=self.length).ok_or(digits::Full)?)
     }
 }
 
