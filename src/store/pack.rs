@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use zstd::zstd_safe::CParameter;
 
 use super::StoreError;
-use super::typed;
 use super::crypt::{Cipher, OVERHEAD_BYTES, Place, Vault};
+use super::typed;
 use crate::durable::TemporaryFile;
 use crate::id::{IdHasher, ObjectId};
 

@@ -6,8 +6,8 @@
 
 use std::io::Read;
 
-use super::typed;
 use super::pack::{self, Entry, FOOTER_BYTES, MAGIC, OBJECT_BYTES_MAX};
+use super::typed;
 
 /// The first bytes of a zstd frame.
 const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];

@@ -313,7 +313,10 @@ impl<'a> Sample<'a> {
         if most(self.decimals) {
             return Some(Form::Decimals);
         }
-        if self.strings.len() == self.seen && self.strings.iter().all(|cell| records::is_date(cell)) && Build::default().find(&self.strings).is_some() {
+        if self.strings.len() == self.seen
+            && self.strings.iter().all(|cell| records::is_date(cell))
+            && Build::default().find(&self.strings).is_some()
+        {
             return Some(Form::Records);
         }
         if self.distinct * 2 <= self.seen + 1 {
@@ -386,3 +389,6 @@ impl Decoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

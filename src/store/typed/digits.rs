@@ -154,12 +154,6 @@ impl<'a> Pen<'a> {
         self.word(spread(number % 100_000_000) | ZEROS, 8)
     }
 
-    /// Writes the lowest `count` digits of a number, at most eight, which it must not have more of.
-    #[inline(always)]
-    pub fn padded(&mut self, number: u64, count: usize) -> Result<(), Full> {
-        self.word((spread(number) | ZEROS) >> ((8 - count) * 8), count)
-    }
-
     /// Writes a fraction of `count` digits, at most eight, without the zeros at its end, but at least one digit.
     #[inline(always)]
     pub fn fraction(&mut self, number: u64, count: usize) -> Result<(), Full> {

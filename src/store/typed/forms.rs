@@ -162,7 +162,8 @@ impl Dictionary {
             }
             let &(from, to) = self.entries.get(code - 1)?;
             if to - from == length {
-                let is_same = if length < 8 { word(json, from) & ((1 << (length * 8)) - 1) == first } else { json[from..to] == json[at..end] };
+                let is_same =
+                    if length < 8 { word(json, from) & ((1 << (length * 8)) - 1) == first } else { json[from..to] == json[at..end] };
                 if is_same {
                     return Some(code - 1);
                 }

@@ -148,7 +148,8 @@ impl Build {
     fn add_time(&mut self, first: &[u8], classes: &[Class]) -> usize {
         let parts = [(1, 4, 0, 10_000), (6, 2, 1, 12), (9, 2, 1, 31), (12, 2, 0, 24), (15, 2, 0, 60), (18, 2, 0, 60)];
         let is_time = first.get(14) == Some(&b':') && first.get(17) == Some(&b':') && classes.len() > 20;
-        let has_digits = is_time && [12, 13, 15, 16, 18, 19].into_iter().all(|at| classes[at] == Class::Digit) && classes[11] == Class::Same;
+        let has_digits =
+            is_time && [12, 13, 15, 16, 18, 19].into_iter().all(|at| classes[at] == Class::Digit) && classes[11] == Class::Same;
         let count = if has_digits { 6 } else { 3 };
         for &(at, width, offset, radix) in &parts[..count] {
             self.fields.push(Field { at, width, is_hex: false, is_joined: at > 1, offset, radix, stream: 0 });
@@ -229,7 +230,13 @@ impl Build {
         encode_varint(out, self.fields.len() as u64);
         for field in &self.fields {
             let is_plain = field.offset == 0 && field.radix == POWERS[field.width];
-            let kind = if field.is_hex { HEX } else if is_plain { DECIMAL } else { LIMITED };
+            let kind = if field.is_hex {
+                HEX
+            } else if is_plain {
+                DECIMAL
+            } else {
+                LIMITED
+            };
             out.extend_from_slice(&[kind | if field.is_joined { JOINED } else { 0 }, field.at as u8, field.width as u8]);
             if kind == LIMITED {
                 encode_varint(out, field.offset);
