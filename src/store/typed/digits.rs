@@ -154,6 +154,26 @@ impl<'a> Pen<'a> {
         self.word(spread(number % 100_000_000) | ZEROS, 8)
     }
 
+    /// Writes a number below 10^7 without leading zeros, and a comma.
+    #[inline(always)]
+    pub fn short_item(&mut self, number: u64) -> Result<(), Full> {
+        let eight = spread(number);
+        let count = 8 - (eight.trailing_zeros() / 8).min(7) as usize;
+        self.word((eight | ZEROS) >> ((8 - count) * 8) | u64::from(b',') << (count * 8), count + 1)
+    }
+
+    /// Writes a number below 10^8 in units of 10^-scale, and a comma; the scale is 1 to 6.
+    #[inline(always)]
+    pub fn short_decimal(&mut self, number: u64, scale: usize) -> Result<(), Full> {
+        let eight = spread(number);
+        let leading = (eight.trailing_zeros() as usize / 8).min(7 - scale);
+        self.word((eight | ZEROS) >> (leading * 8), 8 - scale - leading)?;
+        let fraction = eight >> ((8 - scale) * 8);
+        let used = (8 - fraction.leading_zeros() as usize / 8).max(1);
+        let digits = (fraction | ZEROS) & ((1 << (used * 8)) - 1);
+        self.word(u64::from(b'.') | digits << 8 | u64::from(b',') << ((used + 1) * 8), used + 2)
+    }
+
     /// Writes a fraction of `count` digits, at most eight, without the zeros at its end, but at least one digit.
     #[inline(always)]
     pub fn fraction(&mut self, number: u64, count: usize) -> Result<(), Full> {

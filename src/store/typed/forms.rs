@@ -17,6 +17,16 @@ const PROBES_MAX: usize = 16;
 /// Reads the integer at a place, if it is spelled as integers are; tells where it ends.
 #[inline(always)]
 pub fn integer(json: &[u8], at: usize) -> Option<(i64, usize)> {
+    // By far the most are short, and have a comma behind them in the same word.
+    let first = word(json, at);
+    let count = digits::count(first);
+    if (1..8).contains(&count) && (first >> (count * 8)) as u8 == b',' && (count == 1 || first as u8 != b'0') {
+        return Some((digits::value(first, count) as i64, at + count));
+    }
+    long_integer(json, at)
+}
+
+fn long_integer(json: &[u8], at: usize) -> Option<(i64, usize)> {
     let is_negative = json.get(at) == Some(&b'-');
     let from = at + usize::from(is_negative);
     let (size, count) = digits::read(json, from);
@@ -38,7 +48,11 @@ pub fn write_integer(pen: &mut Pen<'_>, value: i64) -> Result<(), digits::Full> 
     if value < 0 {
         pen.byte(b'-')?;
     }
-    pen.number(value.unsigned_abs())?;
+    let size = value.unsigned_abs();
+    if size < 10_000_000 {
+        return pen.short_item(size);
+    }
+    pen.number(size)?;
     pen.byte(b',')
 }
 
@@ -107,10 +121,11 @@ pub fn write_decimal(pen: &mut Pen<'_>, value: i64, scale: usize) -> Result<(), 
         pen.byte(b'-')?;
     }
     let size = value.unsigned_abs();
+    if size < 100_000_000 && (1..=6).contains(&scale) {
+        return pen.short_decimal(size, scale);
+    }
     let (whole, fraction) = match scale {
         0 => (size, 0),
-        1 => (size / 10, size % 10),
-        2 => (size / 100, size % 100),
         _ => (size / POWERS[scale], size % POWERS[scale]),
     };
     pen.number(whole)?;

@@ -41,18 +41,15 @@ fn bits_of(value: u64) -> u32 {
 pub fn encode(values: &[i64], memory: &mut NumberMemory, planes: &mut PlaneWriter, out: &mut Vec<u8>) {
     let Some(&first) = values.first() else { return };
     let (mut low, mut high) = (first, first);
-    for &value in values {
+    let (mut step_low, mut step_high) = if values.len() == 1 { (0, 0) } else { (i64::MAX, i64::MIN) };
+    let mut before = first;
+    for &value in values.iter().skip(1) {
+        let step = value.wrapping_sub(before);
+        before = value;
         low = low.min(value);
         high = high.max(value);
-    }
-    let (mut step_low, mut step_high) = (i64::MAX, i64::MIN);
-    for pair in values.windows(2) {
-        let step = pair[1].wrapping_sub(pair[0]);
         step_low = step_low.min(step);
         step_high = step_high.max(step);
-    }
-    if values.len() == 1 {
-        (step_low, step_high) = (0, 0);
     }
     memory.residuals.clear();
     let (transform, range) = if are_steps_narrower(values, low, step_low) {
