@@ -202,7 +202,10 @@ impl Encoder {
                 self.build.find(&sample.strings)?;
                 self.records(json, out)
             }
-            Form::Dictionary => self.dictionary(json, out),
+            Form::Dictionary => match self.dictionary(json, out) {
+                None if sample.decimals > 0 => self.decimals(json, out),
+                done => done,
+            },
         }
     }
 
@@ -310,7 +313,8 @@ impl<'a> Sample<'a> {
         if most(self.integers) {
             return Some(Form::Integers);
         }
-        if most(self.decimals) {
+        // Long decimals that come again and again are shorter as what they repeat.
+        if most(self.decimals) && self.distinct * 2 > self.seen + 1 {
             return Some(Form::Decimals);
         }
         if self.strings.len() == self.seen
