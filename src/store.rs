@@ -1,10 +1,10 @@
-//! The store, format versions 1 and 2: content-addressed objects in packs, snapshot files, tags, pins, the operation log, the project lock.
+//! The store, format versions 1 to 3: content-addressed objects in packs, snapshot files, tags, pins, the operation log, the project lock.
 //!
 //! It knows bytes and ids, never SQL, schemas, or what an object means. Everything is one directory (`.dbelay`), made 0700 with files 0600:
 //!
 //! | path | content | written |
 //! |---|---|---|
-//! | `config.json` | `{"format":1,"store":"<32 hex digits>","check":"<hex>"}`; of an encrypted store see below | once, last of all at creation; replaced whole where its encryption changes |
+//! | `config.json` | `{"format":3,"store":"<32 hex digits>","check":"<hex>"}`; of an encrypted store see below | once, last of all at creation; replaced whole where its encryption changes |
 //! | `packs/xx/<id>.pack` | objects; the id is the SHA-256 of the whole file, xx its first two digits | once |
 //! | `snapshots/<id>.json` | a snapshot; the id is the SHA-256 of the file | once, deleted |
 //! | `tags/<name>` | a snapshot's id and a newline | replaced whole |
@@ -21,8 +21,12 @@
 //! `check` in `config.json` is the SHA-256 of everything that stands before it and a closing brace (`{"format":…,"store":…}`). A reader *must* refuse a larger `format` and *must not*
 //! write then. Files of other names are ignored; those that begin with `tmp-` are leftovers that the holder of the lock may delete.
 //!
+//! ## Formats
+//! A store of format 1 or 2 *must not* have objects of codec 3: the versions that made it do not know that, and would take it for damage. Format 3 is
+//! that of new stores. A store keeps its format, but for 1, which becomes 2 where the store is encrypted.
+//!
 //! ## Encryption
-//! A store of format 2 is encrypted; one of format 1 is not. Its `config.json` has a field `encryption` before `check`: `{"master","unsettled"?,"mac"}`, the id of the
+//! A store of format 1 is not encrypted, one of format 2 is; one of format 3 is if it says so. Then its `config.json` has a field `encryption` before `check`: `{"master","unsettled"?,"mac"}`, the id of the
 //! master key that everything new is sealed with; `plain` or `former` while files that are not encrypted, or are with the key before, may still be there; and the
 //! HMAC-SHA256, under the names key and with the purpose `config`, of the JSON array of format, store, master and unsettled. [`crypt`] says what sealing is. Then
 //!
@@ -52,7 +56,7 @@
 //! An index entry: id; codec (1 byte); for codec 2 the base's id; stored length and JSON length, both unsigned LEB128 in their shortest form.
 //! Payloads stand in the order of their entries without gaps, so offsets follow from lengths, and the last one *must* end where the
 //! index begins. Codec 0: the JSON itself. 1: a zstd frame. 2: a zstd frame made with the base's JSON as prefix (`ZSTD_CCtx_refPrefix`);
-//! the base is an object of the store, in this pack or another, and *must not* be of codec 2 itself. A reader refuses a pack with
+//! the base is an object of the store, in this pack or another, and *must not* be of codec 2 itself. 3: a typed object, see [`typed`]. A reader refuses a pack with
 //! another codec. An object has at most 4 GiB of JSON. An object may be in several packs.
 //!
 //! ## Operation log
@@ -93,6 +97,7 @@ mod repair;
 mod salvage;
 mod snapshots;
 mod tags;
+pub mod typed;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -122,14 +127,16 @@ use index::{Holder, Index, Location};
 use keys::{KeySlot, Secret};
 use lease::Lease;
 use named::CACHE;
-use pack::Entry;
+use pack::{Codecs, Entry};
 
 /// The format version of a store that is not encrypted.
 const FORMAT_PLAIN: u32 = 1;
 /// The format version of one that is.
 const FORMAT_ENCRYPTED: u32 = 2;
+/// The format version of one whose objects may be typed; encrypted or not.
+const FORMAT_TYPED: u32 = 3;
 /// The newest format version that this build reads.
-pub const FORMAT_VERSION: u32 = FORMAT_ENCRYPTED;
+pub const FORMAT_VERSION: u32 = FORMAT_TYPED;
 
 /// How much is in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -147,6 +154,8 @@ pub struct ObjectStats {
 pub struct Store {
     dir: PathBuf,
     id: String,
+    /// How new objects may be written.
+    codecs: Codecs,
     vault: Option<Vault>,
     /// The key that opened it.
     slot: Option<KeySlot>,
@@ -246,7 +255,7 @@ impl Store {
             let what = "the store has keys, and its `config.json` says that it is not encrypted".to_owned();
             return Err(StoreError::Config { path, what });
         }
-        Self::load(dir, config.store, None, None, HashSet::new())
+        Self::load(dir, config.codecs(), config.store, None, None, HashSet::new())
     }
 
     /// Opens a store that is encrypted, with a secret.
@@ -268,7 +277,7 @@ impl Store {
             return Err(StoreError::Config { path: dir.join("config.json"), what });
         }
         let vault = Vault { current, former, has_plain: encryption.unsettled == Some(Unsettled::Plain) };
-        Self::load(dir, config.store, Some(vault), Some(opened.slot), HashSet::new())
+        Self::load(dir, config.codecs(), config.store, Some(vault), Some(opened.slot), HashSet::new())
     }
 
     /// Opens the same store anew, as if these packs were not there.
@@ -276,7 +285,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Io`].
     fn without(&self, left_out: HashSet<PathBuf>) -> Result<Self, StoreError> {
-        Self::load(&self.dir, self.id.clone(), self.vault.clone(), self.slot.clone(), left_out)
+        Self::load(&self.dir, self.codecs, self.id.clone(), self.vault.clone(), self.slot.clone(), left_out)
     }
 
     /// Opens the same store anew.
@@ -287,7 +296,14 @@ impl Store {
         self.without(HashSet::new())
     }
 
-    fn load(dir: &Path, id: String, vault: Option<Vault>, slot: Option<KeySlot>, left_out: HashSet<PathBuf>) -> Result<Self, StoreError> {
+    fn load(
+        dir: &Path,
+        codecs: Codecs,
+        id: String,
+        vault: Option<Vault>,
+        slot: Option<KeySlot>,
+        left_out: HashSet<PathBuf>,
+    ) -> Result<Self, StoreError> {
         let lease = match Lease::take(&dir.join("leases")) {
             Ok(lease) => lease,
             Err(_) => return Err(StoreError::Locked { holder: lock::holder(&dir.join("lock")).ok().flatten() }),
@@ -295,6 +311,7 @@ impl Store {
         let store = Self {
             dir: dir.to_owned(),
             id,
+            codecs,
             index: RwLock::new(Index::new(vault.clone())),
             vault,
             slot,
@@ -652,9 +669,9 @@ mod tests {
     fn a_store_of_a_newer_format_is_refused_and_untouched() {
         let (_dir, store) = store();
         let path = store.dir().join("config.json");
-        let config = fs::read_to_string(&path).expect("a config").replace("\"format\":1", "\"format\":3");
+        let config = fs::read_to_string(&path).expect("a config").replace("\"format\":3", "\"format\":4");
         fs::write(&path, &config).expect("written");
-        assert!(matches!(Store::open(store.dir()), Err(StoreError::NewerFormat { found: 3, .. })));
+        assert!(matches!(Store::open(store.dir()), Err(StoreError::NewerFormat { found: 4, .. })));
         assert!(matches!(Store::create(store.dir(), [0; 16]), Err(StoreError::Exists(_))));
         assert_eq!(fs::read_to_string(&path).expect("a config"), config);
     }

@@ -100,7 +100,7 @@ impl Batch<'_> {
         let io = |source| StoreError::io("writing a pack in", &packs, source);
         let base = base.filter(|base| **base != id).and_then(|base| self.store.delta_base(base));
         let base = base.as_ref().map(|(base, bytes)| (base, bytes.as_slice()));
-        let (codec, base_id, stored) = pack::encode_object(json, base).map_err(io)?;
+        let (codec, base_id, stored) = pack::encode_object(json, base, self.store.codecs).map_err(io)?;
         let prefix = base.filter(|_| base_id.is_some()).map(|(_, bytes)| bytes);
         if !pack::is_encoding_of(json, codec, &stored, prefix) {
             return Err(StoreError::Damaged { path: packs, id, what: "what was compressed does not decompress to the same".to_owned() });

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::crypt::Cipher;
-use super::{FORMAT_ENCRYPTED, FORMAT_PLAIN, FORMAT_VERSION, StoreError};
+use super::pack::Codecs;
+use super::{FORMAT_ENCRYPTED, FORMAT_PLAIN, FORMAT_TYPED, FORMAT_VERSION, StoreError};
 use crate::durable;
 use crate::id::ObjectId;
 
@@ -52,16 +53,22 @@ struct ConfigFile {
 }
 
 impl Config {
-    /// Describes a store that is not encrypted.
+    /// Describes a new store, not encrypted.
     pub fn plain(store: String) -> Self {
-        Self { format: FORMAT_PLAIN, store, encryption: None }
+        Self { format: FORMAT_TYPED, store, encryption: None }
     }
 
     /// Describes a store that is encrypted with a key.
-    pub fn encrypted(store: String, cipher: &Cipher, unsettled: Option<Unsettled>) -> Self {
-        let mut config = Self { format: FORMAT_ENCRYPTED, store, encryption: None };
+    pub fn encrypted(store: String, codecs: Codecs, cipher: &Cipher, unsettled: Option<Unsettled>) -> Self {
+        let format = if codecs == Codecs::First { FORMAT_ENCRYPTED } else { FORMAT_TYPED };
+        let mut config = Self { format, store, encryption: None };
         config.encryption = Some(Encryption { master: cipher.id().to_owned(), unsettled, mac: config.mac(cipher, unsettled) });
         config
+    }
+
+    /// Tells which codecs the store's packs may have.
+    pub fn codecs(&self) -> Codecs {
+        if self.format < FORMAT_TYPED { Codecs::First } else { Codecs::All }
     }
 
     fn mac(&self, cipher: &Cipher, unsettled: Option<Unsettled>) -> String {
@@ -99,7 +106,12 @@ impl Config {
         if ObjectId::of(&serde_json::to_vec(&config).expect("a config has string keys and no failing serializer")) != check {
             return Err("its check does not fit".to_owned());
         }
-        if config.format > FORMAT_VERSION || config.encryption.is_some() != (config.format == FORMAT_ENCRYPTED) {
+        let fits = match config.format {
+            FORMAT_PLAIN => config.encryption.is_none(),
+            FORMAT_ENCRYPTED => config.encryption.is_some(),
+            format => format == FORMAT_TYPED,
+        };
+        if !fits {
             return Err(format!("its format {} and its encryption do not fit together", config.format));
         }
         Ok(config)

@@ -11,6 +11,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::StoreError;
 use super::crypt::{Cipher, OVERHEAD_BYTES, Place, Vault};
+use super::typed;
 use crate::durable::TemporaryFile;
 use crate::id::{IdHasher, ObjectId};
 
@@ -48,6 +49,17 @@ pub enum Codec {
     Zstd,
     /// A zstd frame made with the base object's bytes as its prefix.
     ZstdPrefix,
+    /// A typed object.
+    Typed,
+}
+
+/// Which codecs a store's packs may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codecs {
+    /// Those that the first versions read.
+    First,
+    /// All of them.
+    All,
 }
 
 impl Codec {
@@ -56,11 +68,12 @@ impl Codec {
             Self::Raw => 0,
             Self::Zstd => 1,
             Self::ZstdPrefix => 2,
+            Self::Typed => 3,
         }
     }
 
     fn of_tag(tag: u8) -> Option<Self> {
-        [Self::Raw, Self::Zstd, Self::ZstdPrefix].into_iter().find(|codec| codec.tag() == tag)
+        [Self::Raw, Self::Zstd, Self::ZstdPrefix, Self::Typed].into_iter().find(|codec| codec.tag() == tag)
     }
 }
 
@@ -91,16 +104,24 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, PackError> {
 }
 
 /// Compresses an object; as a delta to the base only where that takes less than half, or nearly nothing.
-pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
+pub fn encode_object(json: &[u8], base: Option<(&ObjectId, &[u8])>, codecs: Codecs) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
     let is_fit =
         |prefix: &[u8]| json.len() >= DELTA_BYTES_MIN && !prefix.is_empty() && (json.len() + prefix.len()) as u64 <= DELTA_BYTES_MAX;
-    let Some((id, prefix)) = base.filter(|(_, prefix)| is_fit(prefix)) else { return encode_plain(json) };
+    let Some((id, prefix)) = base.filter(|(_, prefix)| is_fit(prefix)) else { return encode_alone(json, codecs) };
     let delta = encode_delta(json, prefix)?;
     if delta.len() * DELTA_SHARE_SURE < json.len() {
         return Ok((Codec::ZstdPrefix, Some(*id), delta));
     }
-    let plain = encode_plain(json)?;
-    Ok(if delta.len() * 2 < plain.2.len() { (Codec::ZstdPrefix, Some(*id), delta) } else { plain })
+    let alone = encode_alone(json, codecs)?;
+    Ok(if delta.len() * 2 < alone.2.len() { (Codec::ZstdPrefix, Some(*id), delta) } else { alone })
+}
+
+fn encode_alone(json: &[u8], codecs: Codecs) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
+    let mut typed = Vec::new();
+    if codecs == Codecs::All && typed::encode(json, &mut typed)? {
+        return Ok((Codec::Typed, None, typed));
+    }
+    encode_plain(json)
 }
 
 fn encode_plain(json: &[u8]) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
@@ -132,6 +153,11 @@ fn encode_delta(json: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
 pub fn decode_object(entry: &Entry, stored: Vec<u8>, base: Option<&[u8]>) -> Result<Vec<u8>, PackError> {
     let json = match entry.codec {
         Codec::Raw => stored,
+        Codec::Typed => {
+            let mut json = Vec::new();
+            typed::decode(&stored, entry.raw, &mut json).map_err(|error| PackError(error.to_string()))?;
+            json
+        }
         codec => decompress(codec, &stored, entry.raw, base)?,
     };
     if json.len() as u64 != entry.raw {
@@ -145,8 +171,12 @@ pub fn decode_object(entry: &Entry, stored: Vec<u8>, base: Option<&[u8]>) -> Res
 
 /// Tells whether stored bytes decode to the JSON that they were made from.
 pub fn is_encoding_of(json: &[u8], codec: Codec, stored: &[u8], base: Option<&[u8]>) -> bool {
+    thread_local! {
+        static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
     match codec {
         Codec::Raw => stored == json,
+        Codec::Typed => DECODED.with_borrow_mut(|decoded| typed::decode(stored, json.len() as u64, decoded).is_ok() && decoded == json),
         codec => decompress(codec, stored, json.len() as u64, base).is_ok_and(|decoded| decoded == json),
     }
 }
@@ -479,7 +509,7 @@ mod tests {
     fn pack_with(cipher: Option<&Arc<Cipher>>, objects: &[&[u8]]) -> Vec<u8> {
         let mut writer = PackWriter::new(Vec::new(), cipher.cloned()).expect("memory");
         for json in objects {
-            let (codec, base, stored) = encode_object(json, None).expect("compressed");
+            let (codec, base, stored) = encode_object(json, None, Codecs::All).expect("compressed");
             let id = ObjectId::of(json);
             let stored = cipher.map_or(stored.clone(), |cipher| cipher.seal(Place::Object(&id), &stored));
             writer.append(id, codec, base, json.len() as u64, &stored).expect("memory");
@@ -588,7 +618,7 @@ mod tests {
             after[cells / 2] = "7".into();
             let (before, after) = (before.join(",").into_bytes(), after.join(",").into_bytes());
             let base = ObjectId::of(&before);
-            let (codec, kept, stored) = encode_object(&after, Some((&base, &before))).expect("compressed");
+            let (codec, kept, stored) = encode_object(&after, Some((&base, &before)), Codecs::All).expect("compressed");
             assert_eq!((codec, kept), (Codec::ZstdPrefix, Some(base)));
             assert!(stored.len() < 400, "{} bytes for one cell of {cells}", stored.len());
             let entry =

@@ -54,7 +54,7 @@ impl Store {
         }
         let cipher = Cipher::generate(random);
         let slot = self.write_slot(PENDING, secret, label, &[cipher.master()], random)?;
-        Config::encrypted(self.id.clone(), &cipher, Some(Unsettled::Plain)).write(&self.dir)?;
+        Config::encrypted(self.id.clone(), self.codecs, &cipher, Some(Unsettled::Plain)).write(&self.dir)?;
         self.confirm_slot(&slot.id)?;
         Ok((Self::open_with(&self.dir, secret, random)?, slot))
     }
@@ -123,7 +123,7 @@ impl Store {
         let opened = Self::unlock(&self.dir, secret, random)?;
         let current = Cipher::generate(random);
         self.write_slot_file("", opened.slot, secret, &[current.master(), former.master()], random)?;
-        Config::encrypted(self.id.clone(), &current, Some(Unsettled::Former)).write(&self.dir)?;
+        Config::encrypted(self.id.clone(), self.codecs, &current, Some(Unsettled::Former)).write(&self.dir)?;
         Self::open_with(&self.dir, secret, random)
     }
 
@@ -154,7 +154,7 @@ impl Store {
         }
         self.settle_log()?;
         self.settle_cache()?;
-        Config::encrypted(self.id.clone(), &vault.current, None).write(&self.dir)?;
+        Config::encrypted(self.id.clone(), self.codecs, &vault.current, None).write(&self.dir)?;
         if vault.former.is_some() {
             self.write_slot_file("", slot.clone(), secret, &[vault.current.master()], random)?;
         }

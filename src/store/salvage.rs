@@ -1,12 +1,13 @@
 //! Finding objects in the bytes of a pack whose index cannot be believed.
 //!
-//! Payloads stand one after the other, and each says by itself where it ends: a zstd frame by its own layout, JSON by its brackets. What is found is
+//! Payloads stand one after the other, and each says by itself where it ends: zstd frames and typed objects by their own layout, JSON by its brackets. What is found is
 //! an object if it is one whole JSON value; its id is the SHA-256 of that, so nothing can be taken for something else. The index, as far as it can
 //! still be read, adds what deltas stand on. Deltas without it are not found.
 
 use std::io::Read;
 
 use super::pack::{self, Entry, FOOTER_BYTES, MAGIC, OBJECT_BYTES_MAX};
+use super::typed;
 
 /// The first bytes of a zstd frame.
 const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -22,8 +23,19 @@ pub(super) fn search(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> Vec<Entry> {
     let mut at = if bytes.starts_with(MAGIC) { MAGIC.len() } else { MAGIC.len().min(bytes.len()) };
     // Where payloads seem to end: there the index begins.
     let mut end = at;
+    let mut json = Vec::new();
     while at < bytes.len() {
         let rest = &bytes[at..];
+        if rest.starts_with(typed::MAGIC)
+            && let Ok((_, behind)) = typed::decode_first(rest, &mut json)
+        {
+            if is_json(&json) {
+                found(&json);
+            }
+            at = bytes.len() - behind;
+            end = at;
+            continue;
+        }
         if rest.starts_with(&FRAME)
             && let Ok(length) = zstd::zstd_safe::find_frame_compressed_size(rest)
             && let Some(frame) = rest.get(..length).filter(|frame| !frame.is_empty())
@@ -35,7 +47,8 @@ pub(super) fn search(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> Vec<Entry> {
             end = at;
             continue;
         }
-        let until = memchr::memmem::find(&rest[1..], &FRAME).map_or(rest.len(), |next| next + 1);
+        let next = |magic: &[u8]| memchr::memmem::find(&rest[1..], magic).map_or(rest.len(), |next| next + 1);
+        let until = next(&FRAME).min(next(typed::MAGIC));
         end = at + raw(&rest[..until], found);
         at += until;
     }
@@ -98,12 +111,12 @@ fn index(bytes: &[u8], payload_end: usize) -> Vec<Entry> {
 mod tests {
     use super::*;
     use crate::id::ObjectId;
-    use crate::store::pack::{PackWriter, encode_object};
+    use crate::store::pack::{Codecs, PackWriter, encode_object};
 
     fn pack(objects: &[&[u8]]) -> Vec<u8> {
         let mut writer = PackWriter::new(Vec::new(), None).expect("memory");
         for json in objects {
-            let (codec, base, stored) = encode_object(json, None).expect("compressed");
+            let (codec, base, stored) = encode_object(json, None, Codecs::All).expect("compressed");
             writer.append(ObjectId::of(json), codec, base, json.len() as u64, &stored).expect("memory");
         }
         writer.close().expect("memory").0
