@@ -44,7 +44,7 @@ fn main() {
             stage.rolled_back();
         }
         let results = &stage.results;
-        let seconds = |name: &&str| results.measure(name).and_then(|measure| measure.seconds()).map(|spread| table::short(spread.median));
+        let seconds = |name: &&str| results.find(name).and_then(|measure| measure.seconds()).map(|spread| table::short(spread.median));
         let seconds: Vec<String> = columns.iter().map(|name| seconds(name).unwrap_or_default()).collect();
         let stored = |name: &str| table::size(results.stored(name).unwrap_or_default());
         println!("| {size} | {} | {} | {} | {:.0} MB |", seconds.join(" | "), stored(FIRST), stored(UPDATED), bars::peak(results));

@@ -2,7 +2,9 @@
 //!
 //! A ratio is the median of the ratios of each round, so that a machine that is slower in one round than in the next does not show in it.
 
-use super::process::Cost;
+use std::process::Command;
+
+use super::process::{Cost, cost};
 
 /// The measurements of one thing.
 #[derive(Debug, Default)]
@@ -71,6 +73,13 @@ impl Results {
         &mut self.measures[at].1
     }
 
+    /// Runs a command, which must succeed, and adds what it cost.
+    pub fn measure(&mut self, name: &str, command: &Command) -> Cost {
+        let cost = cost(command);
+        self.add(name, cost);
+        cost
+    }
+
     /// Adds a measurement of this round.
     pub fn add(&mut self, name: &str, cost: Cost) {
         let round = self.round;
@@ -85,7 +94,7 @@ impl Results {
     }
 
     /// Returns the measurements of a thing; none where it was not measured.
-    pub fn measure(&self, name: &str) -> Option<&Measure> {
+    pub fn find(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|(known, _)| known == name).map(|(_, measure)| measure)
     }
 
@@ -96,12 +105,12 @@ impl Results {
 
     /// Returns how the times of one thing are to those of another, each pair of the same round.
     pub fn ratio(&self, name: &str, other: &str) -> Option<f64> {
-        let (measure, other) = (self.measure(name)?, self.measure(other)?);
+        let (measure, other) = (self.find(name)?, self.find(other)?);
         Spread::of((0..=self.round).filter_map(|round| Some(measure.in_round(round)? / other.in_round(round)?))).map(|spread| spread.median)
     }
 
     /// Returns the median of what was written.
     pub fn stored(&self, name: &str) -> Option<f64> {
-        self.measure(name)?.stored().map(|spread| spread.median)
+        self.find(name)?.stored().map(|spread| spread.median)
     }
 }

@@ -69,9 +69,7 @@ impl Stage {
 
     /// Measures a command.
     pub fn measure(&mut self, name: &str, command: &Command) -> Cost {
-        let cost = cost(command);
-        self.results.add(name, cost);
-        cost
+        self.results.measure(name, command)
     }
 
     /// Measures a command that writes a file or folder, which is not there before, and is removed afterwards.
