@@ -7,6 +7,7 @@
 pub mod app;
 pub mod bars;
 pub mod database;
+pub mod doltlite;
 pub mod environment;
 pub mod peers;
 pub mod process;

@@ -179,6 +179,12 @@ impl Stage {
         self.results.add(OVERHEAD, Cost { seconds: around.seconds - alone.seconds, ..around });
     }
 
+    /// Runs a migration that does nothing, and rehearses one, for which the whole database is written anew.
+    pub fn rehearsed(&mut self) {
+        self.measure("migrate around nothing", &self.dbelay(&["migrate", "--", "true"]));
+        self.measure("migrate --rehearse-only around nothing", &self.dbelay(&["migrate", "--rehearse-only", "--", "true"]));
+    }
+
     /// Takes a snapshot of the database with a new column.
     pub fn column_added(&mut self) {
         self.base();
