@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cases::CASES;
+use cases::{CASES, TIMES_MAX};
 use shared::environment::{is_bench, is_set, judge, read};
 use shared::process::version;
 use shared::table;
@@ -26,7 +26,7 @@ use shared::table;
 const CASE: &str = "--case";
 
 /// How many times a case runs, and then again.
-const TIMES: (u32, u32) = (1, 5);
+const TIMES: (usize, usize) = (1, TIMES_MAX);
 
 /// What is no regression yet.
 const TOLERANCE: f64 = 0.05;
@@ -56,7 +56,7 @@ fn main() {
     for (name, _) in CASES.iter().filter(|(name, _)| name.contains(&only)) {
         let (few, _) = count(name, TIMES.0);
         let (more, bytes) = count(name, TIMES.1);
-        let measured = (more - few) / f64::from(TIMES.1 - TIMES.0) / bytes;
+        let measured = (more - few) / (TIMES.1 - TIMES.0) as f64 / bytes;
         let committed = known.insert((*name).to_owned(), (measured * 1e3).round() / 1e3);
         let change = committed.map(|committed| measured / committed - 1.0);
         let verdict = match change {
@@ -76,7 +76,7 @@ fn main() {
 }
 
 /// Runs a case under valgrind; returns its instructions, and the bytes that it goes over each time.
-fn count(name: &str, times: u32) -> (f64, f64) {
+fn count(name: &str, times: usize) -> (f64, f64) {
     let mut command = Command::new("valgrind");
     command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
     command.arg(std::env::current_exe().unwrap()).args([CASE, name, &times.to_string()]);

@@ -32,6 +32,7 @@ const CHANGES: Changes = Changes {
     copied: ("id", "substr(id, 1, 35) || 'z'"),
 };
 
+#[rustfmt::skip]
 const WORDS: &[&str] = &[
     "account", "after", "again", "always", "answer", "application", "because", "before", "between", "build", "button", "change", "clear",
     "column", "could", "customer", "database", "default", "delete", "deploy", "different", "document", "early", "empty", "error", "every",
@@ -67,11 +68,13 @@ fn fill(connection: &mut Connection, factor: f64) {
     let mut random = Random(20_260_101);
     let transaction = connection.transaction().unwrap();
     {
-        let mut insert = |sql: &str, values: &[&dyn rusqlite::ToSql]| transaction.prepare_cached(sql).unwrap().execute(values).map(drop).unwrap();
+        let mut insert =
+            |sql: &str, values: &[&dyn rusqlite::ToSql]| transaction.prepare_cached(sql).unwrap().execute(values).map(drop).unwrap();
         for user in 0..users {
             let (name, settings) = (format!("{} {}", word(&mut random), word(&mut random)), json(&mut random));
             let avatar = (random.below(3) == 0).then(|| blob(&mut random));
-            let values = params![uuid(1, user), format!("user{user}@example.org"), name, time(&mut random), random.below(20) > 0, settings, avatar];
+            let values =
+                params![uuid(1, user), format!("user{user}@example.org"), name, time(&mut random), random.below(20) > 0, settings, avatar];
             insert("INSERT INTO users VALUES(?, ?, ?, ?, ?, ?, ?)", values);
         }
         for post in 0..posts {
@@ -99,14 +102,14 @@ fn fill(connection: &mut Connection, factor: f64) {
 
 /// The UUID of the n-th row of a kind: random digits that can be told again.
 fn uuid(kind: u64, row: usize) -> String {
-    let mut random = Random(kind << 48 | row as u64);
+    let mut random = Random((kind << 48) | row as u64);
     let (high, low) = (random.next(), random.next());
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
         high >> 32,
         (high >> 16) & 0xffff,
         high & 0xfff,
-        0x8000 | (low >> 48) & 0x3fff,
+        0x8000 | ((low >> 48) & 0x3fff),
         low & 0xffff_ffff_ffff
     )
 }

@@ -162,10 +162,13 @@ impl Database {
         let transaction = connection.transaction().unwrap();
         {
             let mut random = Random(11);
-            let mut insert = transaction.prepare(&insert).unwrap();
-            random.rowids(rows, rows / 100).iter().for_each(|rowid| drop(insert.execute([rowid]).unwrap()));
-            let mut delete = transaction.prepare(&format!("DELETE FROM {table} WHERE rowid = ?1")).unwrap();
-            random.rowids(rows, rows / 100).iter().for_each(|rowid| drop(delete.execute([rowid]).unwrap()));
+            let delete = format!("DELETE FROM {table} WHERE rowid = ?1");
+            for sql in [insert, delete] {
+                let mut statement = transaction.prepare(&sql).unwrap();
+                for rowid in random.rowids(rows, rows / 100) {
+                    statement.execute([rowid]).unwrap();
+                }
+            }
         }
         transaction.commit().unwrap();
     }

@@ -50,7 +50,8 @@ impl Peers {
         let (sqlite3, zstd) = (is_there("sqlite3", "--version"), is_there("zstd", "--version"));
         let sqldiff = version("sqldiff", "--help").is_some();
         let keepers = [(Keeper::Restic, "restic", "version"), (Keeper::Borg, "borg", "--version")];
-        let keepers = keepers.into_iter().filter(|(_, program, argument)| is_there(program, argument)).map(|(keeper, ..)| keeper).collect();
+        let keepers =
+            keepers.into_iter().filter(|&(_, program, argument)| is_there(program, argument)).map(|(keeper, ..)| keeper).collect();
         if !sqldiff {
             missing.push("sqldiff");
         }

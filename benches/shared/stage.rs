@@ -90,7 +90,7 @@ impl Stage {
     fn measure_growth(&mut self, name: &str, arguments: &[&str]) {
         let before = folder_bytes(&self.path("store"));
         self.measure(name, &self.dbelay(arguments));
-        self.results.add_stored(name, folder_bytes(&self.path("store")) - before);
+        self.results.add_stored(name, folder_bytes(&self.path("store")).saturating_sub(before));
     }
 
     /// Takes a snapshot that is not measured.
@@ -158,9 +158,9 @@ impl Stage {
     /// Puts a database into the place of the file, as a copy within it.
     pub fn put(&mut self, name: Option<&str>, from: &Path) {
         let copy = copying(from, &self.file());
-        match name {
-            Some(name) => drop(self.measure(name, &copy)),
-            None => drop(cost(&copy)),
+        let cost = cost(&copy);
+        if let Some(name) = name {
+            self.results.add(name, cost);
         }
         self.flush();
     }

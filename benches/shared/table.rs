@@ -20,8 +20,8 @@ pub struct Bar {
 
 impl Bar {
     /// A figure that is to be at most so much.
-    pub fn at_most(what: &str, bar: f64, stretch: impl Into<Option<f64>>, measured: Option<f64>, unit: &'static str) -> Self {
-        Self { what: what.to_owned(), bar, stretch: stretch.into(), measured, is_least: false, unit }
+    pub fn at_most(what: &str, bar: f64, stretch: Option<f64>, measured: Option<f64>, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), bar, stretch, measured, is_least: false, unit }
     }
 
     fn is_reached(&self, bar: f64) -> bool {

@@ -88,7 +88,11 @@ impl Loader for Sqlite {
                 let record = record.unwrap();
                 let places = vec!["?"; record.len()].join(", ");
                 // The columns' types make numbers of the texts.
-                transaction.prepare_cached(&format!("INSERT INTO {name} VALUES({places})")).unwrap().execute(params_from_iter(&record)).unwrap();
+                transaction
+                    .prepare_cached(&format!("INSERT INTO {name} VALUES({places})"))
+                    .unwrap()
+                    .execute(params_from_iter(&record))
+                    .unwrap();
             }
         }
         transaction.commit().unwrap();
