@@ -68,7 +68,7 @@ fn fill(connection: &mut Connection, factor: f64) {
     let mut random = Random(20_260_101);
     let transaction = connection.transaction().unwrap();
     {
-        let mut insert =
+        let insert =
             |sql: &str, values: &[&dyn rusqlite::ToSql]| transaction.prepare_cached(sql).unwrap().execute(values).map(drop).unwrap();
         for user in 0..users {
             let (name, settings) = (format!("{} {}", word(&mut random), word(&mut random)), json(&mut random));
@@ -78,14 +78,14 @@ fn fill(connection: &mut Connection, factor: f64) {
             insert("INSERT INTO users VALUES(?, ?, ?, ?, ?, ?, ?)", values);
         }
         for post in 0..posts {
-            let (title, body, metadata) = (prose(&mut random, 4, 9), prose(&mut random, 80, 240), json(&mut random));
+            let (title, body, metadata) = (prose(&mut random, 4, 9), prose(&mut random, 60, 170), json(&mut random));
             let published = (random.below(8) > 0).then(|| time(&mut random));
             let (score, views) = (random.below(100_000) as f64 / 128.0, random.below(50_000));
             let values = params![uuid(2, post), uuid(1, random.below(users)), title, body, metadata, score, views as i64, published];
             insert("INSERT INTO posts VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values);
         }
         for comment in 0..comments {
-            let body = prose(&mut random, 8, 50);
+            let body = prose(&mut random, 6, 40);
             let language = (random.below(4) > 0).then(|| LANGUAGES[random.below(LANGUAGES.len())]);
             let (post, user) = (uuid(2, random.below(posts)), uuid(1, random.below(users)));
             let (votes, is_hidden) = (random.below(200) as i64 - 20, random.below(50) == 0);

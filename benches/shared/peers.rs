@@ -38,8 +38,9 @@ impl Peers {
         let (mut versions, mut missing) = (Vec::new(), Vec::new());
         let mut is_there = |program: &'static str, argument: &str| match version(program, argument) {
             Some(said) => {
-                let said = said.split(" compiled").next().unwrap_or_default().chars().take(24).collect::<String>();
-                versions.push(if said.starts_with(program) { said } else { format!("{program} {said}") });
+                let is_number = |word: &&str| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit());
+                let number = said.split([' ', ',']).find(is_number).unwrap_or("of some version");
+                versions.push(format!("{program} {number}"));
                 true
             }
             None => {

@@ -57,7 +57,7 @@ pub fn print_results(results: &Results, base: &str) {
         let ratio = results.ratio(name, base).map_or_else(|| "-".to_owned(), short);
         let stored = measure.stored().map_or_else(|| "-".to_owned(), |stored| size(stored.median));
         let peak = if measure.peak_bytes == 0 { "-".to_owned() } else { size(measure.peak_bytes as f64) };
-        println!("| {name} | {} | {} | {ratio} | {stored} | {peak} |", spread(seconds), seconds.count);
+        println!("| {} | {} | {} | {ratio} | {stored} | {peak} |", name.replace('|', "\\|"), spread(seconds), seconds.count);
     }
     println!();
 }
