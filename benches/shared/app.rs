@@ -72,7 +72,7 @@ fn fill(connection: &mut Connection, factor: f64) {
             |sql: &str, values: &[&dyn rusqlite::ToSql]| transaction.prepare_cached(sql).unwrap().execute(values).map(drop).unwrap();
         for user in 0..users {
             let (name, settings) = (format!("{} {}", word(&mut random), word(&mut random)), json(&mut random));
-            let avatar = (random.below(3) == 0).then(|| blob(&mut random));
+            let avatar = (random.below(4) == 0).then(|| blob(&mut random));
             let values =
                 params![uuid(1, user), format!("user{user}@example.org"), name, time(&mut random), random.below(20) > 0, settings, avatar];
             insert("INSERT INTO users VALUES(?, ?, ?, ?, ?, ?, ?)", values);
@@ -85,7 +85,7 @@ fn fill(connection: &mut Connection, factor: f64) {
             insert("INSERT INTO posts VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values);
         }
         for comment in 0..comments {
-            let body = prose(&mut random, 6, 40);
+            let body = prose(&mut random, 4, 30);
             let language = (random.below(4) > 0).then(|| LANGUAGES[random.below(LANGUAGES.len())]);
             let (post, user) = (uuid(2, random.below(posts)), uuid(1, random.below(users)));
             let (votes, is_hidden) = (random.below(200) as i64 - 20, random.below(50) == 0);
