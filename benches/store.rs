@@ -10,14 +10,18 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on has no result")]
 
+#[path = "store/edits.rs"]
+mod edits;
+#[path = "shared/mod.rs"]
+mod shared;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-#[path = "store/edits.rs"]
-mod edits;
+use shared::environment::{Folder, folder_bytes, is_bench, read};
 
 /// Rows of the larger table of the database.
 const ROWS: u64 = 700_000;
@@ -30,20 +34,13 @@ struct Bench {
     rounds: usize,
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
 fn main() {
-    // `cargo test --benches` runs it too, and wants no figures.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_bench() {
         return;
     }
-    let dir = tempfile::Builder::new().prefix("dbelay-bench-").tempdir().unwrap();
-    let folder = std::env::var_os("DBELAY_BENCH_FOLDER").map_or_else(|| dir.path().to_owned(), PathBuf::from);
-    std::fs::create_dir_all(&folder).unwrap();
-    let snapshots = number("DBELAY_BENCH_SNAPSHOTS", 1_000);
-    let bench = Bench { folder, rounds: usize::try_from(number("DBELAY_BENCH_ROUNDS", 5)).unwrap() };
+    let folder = Folder::open();
+    let snapshots = read("DBELAY_BENCH_SNAPSHOTS", 1_000);
+    let bench = Bench { folder: folder.path().to_owned(), rounds: read("DBELAY_BENCH_ROUNDS", 5) };
     bench.fill(snapshots);
     bench.size("store");
     // What changed a moment ago is always read.
@@ -144,9 +141,9 @@ impl Bench {
     }
 
     fn size(&self, name: &str) {
-        let files = || walkdir::WalkDir::new(self.folder.join(".dbelay")).into_iter().filter_map(Result::ok);
-        let packs = files().filter(|file| file.path().extension().is_some_and(|extension| extension == "pack")).count();
-        let bytes: u64 = files().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+        let files = walkdir::WalkDir::new(self.folder.join(".dbelay")).into_iter().filter_map(Result::ok);
+        let packs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "pack")).count();
+        let bytes = folder_bytes(&self.folder.join(".dbelay"));
         println!("{name:<40} {:>8.1} MB in {packs} packs", bytes as f64 / 1e6);
     }
 }
