@@ -329,7 +329,7 @@ pub trait ReadTransaction {
     }
 
     /// Takes what [`ReadTransaction::memory`] gave in an earlier transaction: of this database, of what it was then, or of any other. What is of no use is
-    /// passed over.
+    /// passed over. In a transaction that writes it must be of what the database was when it began, and it writes no more from then on.
     fn remember(&mut self, memory: &[u8]) {
         let _ = memory;
     }

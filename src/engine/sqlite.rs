@@ -210,7 +210,8 @@ impl Engine for Sqlite {
         self.leave_log(false)?;
         let begun = locks::begin_immediate(&self.connection, self.site.options.busy_ms);
         begun.map_err(|error| self.site.explain(error, "beginning to write"))?;
-        Ok(Box::new(write::Patch::new(self.state()?)))
+        let held = self.held.as_ref().filter(|_| !self.site.options.is_sql_only);
+        Ok(Box::new(write::Patch::new(self.state()?, held)))
     }
 
     fn journal_mode(&mut self) -> Result<Option<String>, EngineError> {

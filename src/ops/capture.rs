@@ -202,7 +202,8 @@ pub fn take(session: &Session<'_>, label: Label) -> Result<Taken, OpError> {
     if let Some(fingerprint) = fingerprint
         && (session.fingerprint)().as_ref() == Some(&fingerprint)
     {
-        seen::remember(session, &Seen { fingerprint, snapshot: taken.id, findings: None });
+        let memory = taken.state.memory.is_some().then_some(taken.id);
+        seen::remember(session, &Seen { fingerprint, snapshot: taken.id, findings: None, memory });
     }
     Ok(taken)
 }

@@ -20,7 +20,7 @@ pub fn take(session: &Session<'_>, transaction: &mut dyn ReadTransaction, label:
     let references = References { rules: reference.as_ref(), known: None };
     let (state, stats) = capture::read_state(transaction, session.store, BatchMode::Durable, references, Rules::Adapt, session.progress)?;
     capture::tell_skipped(session, &state.schema);
-    let state = State { mark: None, ..state };
+    let state = State { mark: None, memory: None, ..state };
     let taken = capture::save(session, label, state, newest.map(|(id, _)| id), 0)?;
     Ok(Taken { stats, ..taken })
 }

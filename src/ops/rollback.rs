@@ -509,6 +509,9 @@ fn finish(
     if let Some(mark) = &taken.state.mark {
         transaction.starts_as(mark)?;
     }
+    // Nobody writes from here on: what is the file's now is what the transaction began with.
+    let memory = taken.state.memory.clone().or_else(|| seen::memory_of_now(session));
+    let taken = Taken { state: State { memory, ..taken.state }, ..taken };
     let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
     // Everything that the new snapshot refers to is durable before the database is what it says.
     let batch = session.store.begin(BatchMode::Durable)?;
@@ -520,7 +523,7 @@ fn finish(
         files.publish();
     }
     // The mark is of the state before.
-    let wanted = State { mark: None, ..wanted };
+    let wanted = State { mark: None, memory: None, ..wanted };
     let after = save_after(session, label, wanted, &taken, files.as_deref_mut());
     let files = files.and_then(|files| files.written.clone());
     Ok(RolledBack { safety: taken, plan, written, after, files })

@@ -24,6 +24,9 @@ pub struct Seen {
     /// What the engine's checks found then, if they ran.
     #[serde(default)]
     pub findings: Option<Vec<Finding>>,
+    /// The snapshot under which it is remembered how what was seen was read, if it is: then, from the very file that has this fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ObjectId>,
 }
 
 fn name(session: &Session<'_>, what: &str) -> String {
@@ -91,6 +94,16 @@ pub(super) fn remember_memory(session: &Session<'_>, snapshot: ObjectId, memory:
 
 fn memory_name(session: &Session<'_>) -> String {
     name(session, "memory").replace(".json", ".bin")
+}
+
+/// Returns how the database as it is now was read; none where somebody wrote it since, or that is not remembered.
+pub(super) fn memory_of_now(session: &Session<'_>) -> Option<Arc<Memory>> {
+    let seen: Seen = serde_json::from_slice(&session.store.read_cache(&name(session, "seen"))?).ok()?;
+    if (session.fingerprint)().as_ref() != Some(&seen.fingerprint) {
+        return None;
+    }
+    let (id, memory) = remembered(session)?;
+    (seen.memory == Some(id)).then(|| Arc::new(memory))
 }
 
 /// Returns how a state was read last, and which snapshot holds it; none where that is not remembered.

@@ -132,6 +132,9 @@ impl Reading<'_> {
     /// # Errors
     /// The engine's and the store's.
     pub fn run(&self, transaction: &mut dyn ReadTransaction) -> Result<Vec<Found>, OpError> {
+        if let Some(memory) = self.known.and_then(|known| known.state.memory.as_deref()) {
+            transaction.remember(&memory.engine);
+        }
         let rules = self.cut_rules(transaction)?;
         let rows = self.reference.map_or(0, State::rows);
         self.progress.begin("reading", (rows > 0).then_some(rows), Unit::Rows);
@@ -229,7 +232,6 @@ impl Reading<'_> {
         found: &mut [Option<Found>],
     ) -> Result<(), OpError> {
         let Some(memory) = self.known.and_then(|known| known.state.memory.as_deref()) else { return Ok(()) };
-        transaction.remember(&memory.engine);
         let mut stale = Vec::new();
         for (table, shape) in self.shapes.iter().enumerate() {
             if found[table].is_none()

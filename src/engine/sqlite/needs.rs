@@ -27,7 +27,7 @@ pub(super) fn obstacles(site: &Site, target: &Schema, shapes: &[TableShape]) -> 
     let connection = Connection::open_in_memory().map_err(|error| site.explain(error, "opening a database in memory"))?;
     prepare(&connection, site)?;
     connection.execute_batch("BEGIN").map_err(|error| site.explain(error, "beginning in memory"))?;
-    let mut patch = Patch::new(State::begun(&connection, site)?);
+    let mut patch = Patch::new(State::begun(&connection, site)?, None);
     let mut obstacles: Vec<Obstacle> = Vec::new();
     let mut meet = |table: &str, object: String, missing: String| {
         if !obstacles.iter().any(|other| other.table == table && other.missing == missing) {

@@ -17,8 +17,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod undo;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +56,8 @@ pub(super) struct Pages {
     tables: Mutex<Tables>,
     /// What is remembered from before, until it is asked for.
     memory: Mutex<HashMap<String, TableMemory>>,
+    /// The pages that may be other than when the transaction began, where what is remembered is of then.
+    changed: Option<HashSet<u32>>,
 }
 
 /// How each table is read, by its name.
@@ -66,6 +69,27 @@ const PART_LEAVES_MIN: usize = 256;
 impl Pages {
     /// Takes the pages that a transaction sees, which has begun and stays open as long as they are used.
     pub fn of(state: &State<'_>, held: &Held) -> Result<Self, Odd> {
+        Self::seen(state, held, None)
+    }
+
+    /// Takes the pages as a transaction has written them, whose memory is to be of when it began. As long as they are used it writes no more.
+    ///
+    /// What it changed is written to the file for that, as it would be at its end; the journal is what undoes it.
+    pub fn written(state: &State<'_>, held: &Held) -> Result<Self, Odd> {
+        // A page that a statement holds is not written.
+        if state.connection.is_busy() {
+            return Err(Odd::new("a statement is not at its end"));
+        }
+        let header = Header::read(held.file())?;
+        if header.has_log {
+            return Err(Odd::new("what is written goes into a write-ahead log"));
+        }
+        state.connection.cache_flush()?;
+        let changed = undo::changed_pages(&super::beside(&state.site.path, "-journal"), header.page_bytes)?;
+        Self::seen(state, held, Some(changed))
+    }
+
+    fn seen(state: &State<'_>, held: &Held, changed: Option<HashSet<u32>>) -> Result<Self, Odd> {
         let header = Header::read(held.file())?;
         if header.has_log && super::beside(&state.site.path, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
             return Err(Odd::new("there is a write-ahead log"));
@@ -73,7 +97,7 @@ impl Pages {
         let pages: i64 = state.connection.pragma_query_value(Some("main"), "page_count", |row| row.get(0))?;
         let pages = u32::try_from(pages).map_err(|_| Odd::new("it has an odd number of pages"))?;
         let source = Source::new(Arc::clone(held.file()), &header, pages, state.encoding);
-        Ok(Self { source, tables: Mutex::default(), memory: Mutex::default() })
+        Ok(Self { source, tables: Mutex::default(), memory: Mutex::default(), changed })
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -95,7 +119,7 @@ impl Pages {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key)?;
         let table = self.plan(state, shape).ok()?;
         // What is odd here is odd for whoever reads the table whole.
-        table.stale(&self.source, shape, memory, groups).ok().flatten()
+        table.stale(&self.source, shape, memory, groups, self.changed.as_ref()).ok().flatten()
     }
 
     /// Reads a stale group; see [`Table::read_stale`].

@@ -49,13 +49,32 @@ impl<'a> State<'a> {
     /// Lets rows be read from pages, where that can be done. Nothing may be written in the transaction.
     pub(super) fn with_pages(mut self, held: &Held) -> Self {
         match Pages::of(&self, held) {
-            Ok(pages) => {
-                self.pages = Some(Arc::new(pages));
-                self.siblings_left = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, READERS_MAX) - 1;
-            }
+            Ok(pages) => self.take_pages(pages),
             Err(why) => self.remarks.push(format!("the database is read through SQL: {why}")),
         }
         self
+    }
+
+    /// Lets rows be read from the pages that the transaction has written so far; it is to write no more.
+    pub(super) fn with_written_pages(&mut self, held: &Held, memory: &[u8]) {
+        match Pages::written(self, held) {
+            Ok(pages) => {
+                pages.remember(memory);
+                self.take_pages(pages);
+            }
+            Err(why) => self.remarks.push(format!("what was written is read through SQL: {why}")),
+        }
+    }
+
+    fn take_pages(&mut self, pages: Pages) {
+        self.pages = Some(Arc::new(pages));
+        self.siblings_left = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, READERS_MAX) - 1;
+    }
+
+    /// Reads through SQL from here on: what the pages were taken for is changed.
+    pub(super) fn drop_pages(&mut self) {
+        self.pages = None;
+        self.siblings_left = 0;
     }
 
     pub(super) fn explain(&self, error: rusqlite::Error, doing: &str) -> EngineError {

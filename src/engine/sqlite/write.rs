@@ -7,6 +7,7 @@
 
 use rusqlite::{CachedStatement, params};
 
+use super::pages::held::Held;
 use super::read::State;
 use super::relaxed::{self, Fits, Relaxation};
 use super::schema::{Line, lines, virtual_module};
@@ -21,6 +22,8 @@ use crate::value::Value;
 /// An open write transaction.
 pub(super) struct Patch<'a> {
     state: State<'a>,
+    /// The file, where what was written can be read from its pages.
+    held: Option<&'a Held>,
     /// The tables whose text is relaxed for now.
     relaxed: Vec<Relaxed>,
 }
@@ -43,8 +46,8 @@ pub(super) enum RowError {
 }
 
 impl<'a> Patch<'a> {
-    pub(super) fn new(state: State<'a>) -> Self {
-        Self { state, relaxed: Vec::new() }
+    pub(super) fn new(state: State<'a>, held: Option<&'a Held>) -> Self {
+        Self { state, held, relaxed: Vec::new() }
     }
 
     fn execute(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
@@ -104,6 +107,7 @@ impl<'a> Patch<'a> {
         row: &[Value],
         prepared: &mut Option<(Form, CachedStatement<'a>)>,
     ) -> Result<usize, RowError> {
+        self.state.drop_pages();
         let (connection, encoding, shape) = (self.state.connection, self.state.encoding, statement.shape());
         let fail = |error| RowError::Other(self.state.explain(error, &statement.doing()));
         let is_raw = |value: &Value| encoding != Encoding::Utf8 && matches!(value, Value::Text(_));
@@ -435,6 +439,40 @@ impl ReadTransaction for Patch<'_> {
         sink: &mut dyn FnMut(RowGroup) -> std::ops::ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.state.read_table(shape, rule, sink)
+    }
+
+    fn remember(&mut self, memory: &[u8]) {
+        // Statements that are kept for later hold no page, but are easier to tell from those that do when they are gone.
+        self.state.connection.flush_prepared_statement_cache();
+        if let Some(held) = self.held {
+            self.state.with_written_pages(held, memory);
+        }
+    }
+
+    fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
+        self.state.stale(shape, key, groups)
+    }
+
+    fn read_stale(
+        &mut self,
+        shape: &TableShape,
+        rule: CutRule,
+        group: usize,
+        sink: &mut dyn FnMut(RowGroup) -> std::ops::ControlFlow<()>,
+    ) -> Result<usize, EngineError> {
+        self.state.read_stale(shape, rule, group, sink)
+    }
+
+    fn sibling(&mut self) -> Result<Option<Box<dyn ReadTransaction + Send>>, EngineError> {
+        self.state.sibling()
+    }
+
+    fn memory(&mut self, keys: &[(&str, String)]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.state.memory(keys)
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        self.state.remarks()
     }
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {

@@ -28,7 +28,7 @@ pub(super) struct Source {
 /// What the header of a database says (<https://www.sqlite.org/fileformat2.html>, section 1.3).
 pub(super) struct Header {
     /// Bytes a page.
-    page_bytes: usize,
+    pub page_bytes: usize,
     /// Bytes of each page that are kept for others.
     reserved: usize,
     /// Whether it is written through a write-ahead log.

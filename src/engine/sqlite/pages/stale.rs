@@ -3,7 +3,7 @@
 //! A group is *clean* if every leaf that has a row of it, and what follows its last leaf, is what it was; all others are read again, each from its first row
 //! on, until a group ends where one began before. Where that is: rows keep their places in a leaf whose cut hashes are what they were, whatever else of it changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 use std::ops::ControlFlow;
 
@@ -42,13 +42,15 @@ pub(super) struct Stale {
 
 impl Stale {
     /// Compares a table with a memory of its leaves, when it had groups of so many rows; returns the leaves' marks now too, and whether a record that was
-    /// looked at has more fields than there are columns. None where nothing can be told.
+    /// looked at has more fields than there are columns. None where nothing can be told, or most changed. Where it is known which pages can have `changed`
+    /// since, others are not looked at.
     pub fn find(
         table: &Table,
         source: &Source,
         shape: &TableShape,
         memory: Leaves,
         groups: &[u64],
+        changed: Option<&HashSet<u32>>,
     ) -> Result<Option<(Self, Vec<Mark>, bool)>, Odd> {
         let Leaves { pages: then, marks: marks_then } = memory;
         let total: u64 = marks_then.iter().map(|mark| u64::from(mark.rows)).sum();
@@ -69,12 +71,18 @@ impl Stale {
                 marks
             }
         };
-        let looked = look(table, source, shape, &mut marks, &places)?;
+        // What a row goes on in is in no list of leaves.
+        let is_wanted = |(place, (page, mark)): (usize, (&u32, &Mark))| {
+            let is_known = changed.is_some_and(|changed| places.is_old(place) && !mark.overflows && !changed.contains(page));
+            if is_known { None } else { u32::try_from(place).ok() }
+        };
+        let wanted: Vec<u32> = table.leaves.iter().zip(&marks).enumerate().filter_map(is_wanted).collect();
+        let Some(looked) = look(table, source, shape, &marks, &places, &wanted)? else { return Ok(None) };
         let has_surplus = looked.iter().any(|look| look.has_surplus);
         let mut states = vec![LeafState::Same; table.leaves.len()];
-        for (at, state) in looked.into_iter().flat_map(|look| look.changed) {
-            if let Some(place) = states.get_mut(at) {
-                *place = state;
+        for (at, state, mark) in looked.into_iter().flat_map(|look| look.changed) {
+            if let (Some(state_then), Some(mark_then)) = (states.get_mut(at), marks.get_mut(at)) {
+                (*state_then, *mark_then) = (state, mark);
             }
         }
         let stale = Self::sort_out(groups, &marks_then, &marks, &places, &states);
@@ -226,28 +234,35 @@ impl Alignment {
     }
 }
 
-/// What was found in some leaves.
+/// What was found in some leaves: those that changed, and whether a record has more fields than there are columns.
 #[derive(Default)]
 struct Looked {
-    changed: Vec<(usize, LeafState)>,
+    changed: Vec<(usize, LeafState, Mark)>,
     has_surplus: bool,
 }
 
-/// Compares the leaves with their marks on all cores, and marks anew those that changed.
-fn look(table: &Table, source: &Source, shape: &TableShape, marks: &mut [Mark], places: &Alignment) -> Result<Vec<Looked>, Odd> {
+/// Compares leaves with their marks on all cores, and marks those anew that changed. None where most did.
+fn look(
+    table: &Table,
+    source: &Source,
+    shape: &TableShape,
+    marks: &[Mark],
+    places: &Alignment,
+    wanted: &[u32],
+) -> Result<Option<Vec<Looked>>, Odd> {
     let (layout, keys) = keys_only(table, shape);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
-    let share = marks.len().div_ceil(threads).max(THREAD_LEAVES_MIN);
-    let work = |first: usize, pages: &[u32], marks: &mut [Mark]| -> Result<Looked, Odd> {
+    let share = wanted.len().div_ceil(threads).max(THREAD_LEAVES_MIN);
+    let changed_max = marks.len() / threads / 2 + THREAD_LEAVES_MIN;
+    let work = |wanted: &[u32]| -> Result<Option<Looked>, Odd> {
         let mut found = Looked::default();
         let new = || Rows::with_layout(table, &layout, source, &keys, ENDLESS);
         let mut rows = new();
-        let mut at = 0;
-        let mut marks = marks.iter_mut();
-        let _ = read_pages(source, pages, &mut |number, bytes| {
-            let mark = marks.next().ok_or_else(|| Odd::new("a leaf is not there"))?;
-            let place = first + at;
-            at += 1;
+        let pages: Vec<u32> = wanted.iter().filter_map(|place| table.leaves.get(*place as usize)).copied().collect();
+        let mut wanted = wanted.iter();
+        let flow = read_pages(source, &pages, &mut |number, bytes| {
+            let place = *wanted.next().ok_or_else(|| Odd::new("a leaf is not there"))? as usize;
+            let mark = marks.get(place).ok_or_else(|| Odd::new("a leaf is not there"))?;
             let is_old = places.is_old(place);
             if is_old && rows.hash_leaf(number, bytes, mark.overflows)? == mark.hash {
                 return Ok(ControlFlow::Continue(()));
@@ -257,18 +272,14 @@ fn look(table: &Table, source: &Source, shape: &TableShape, marks: &mut [Mark], 
             let now = reader.read_leaf(number, bytes, &mut |_| ControlFlow::Continue(()))?.ok_or_else(|| Odd::new("a leaf is not there"))?;
             let is_edited = is_old && (now.cuts, now.rows) == (mark.cuts, mark.rows);
             found.has_surplus |= reader.has_surplus;
-            found.changed.push((place, if is_edited { LeafState::Edited } else { LeafState::Recut }));
-            *mark = now;
-            Ok(ControlFlow::Continue(()))
+            found.changed.push((place, if is_edited { LeafState::Edited } else { LeafState::Recut }, now));
+            Ok(if found.changed.len() > changed_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        Ok(found)
+        Ok(flow.is_continue().then_some(found))
     };
     std::thread::scope(|scope| {
-        let mut beside = Vec::new();
-        for (at, (pages, marks)) in table.leaves.chunks(share).zip(marks.chunks_mut(share)).enumerate() {
-            let work = &work;
-            beside.push(scope.spawn(move || work(at * share, pages, marks)));
-        }
+        let work = &work;
+        let beside: Vec<_> = wanted.chunks(share).map(|wanted| scope.spawn(move || work(wanted))).collect();
         beside.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Odd::new("a reader ended before its time")))).collect()
     })
 }

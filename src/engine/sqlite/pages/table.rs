@@ -1,5 +1,6 @@
 //! A table's pages, and its rows from them: of some leaves as if they were the whole table, or of what changed since a memory.
 
+use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -96,8 +97,16 @@ impl Table {
         Ok(())
     }
 
-    /// Finds which row groups of an earlier reading, with so many rows each, are not what they were. None where it cannot be told.
-    pub fn stale(&self, source: &Source, shape: &TableShape, memory: TableMemory, groups: &[u64]) -> Result<Option<Vec<usize>>, Odd> {
+    /// Finds which row groups of an earlier reading, with so many rows each, are not what they were. None where it cannot be told. Where it is known which pages
+    /// can have `changed`, others are not looked at.
+    pub fn stale(
+        &self,
+        source: &Source,
+        shape: &TableShape,
+        memory: TableMemory,
+        groups: &[u64],
+        changed: Option<&HashSet<u32>>,
+    ) -> Result<Option<Vec<usize>>, Odd> {
         if !self.layout.extends(&memory) || memory.has_row_numbers != self.has_row_numbers {
             return Ok(None);
         }
@@ -110,7 +119,7 @@ impl Table {
             return Ok(is_same.then(Vec::new));
         }
         let has_surplus = memory.has_surplus;
-        let Some((stale, marks, surplus)) = Stale::find(self, source, shape, memory.leaves, groups)? else { return Ok(None) };
+        let Some((stale, marks, surplus)) = Stale::find(self, source, shape, memory.leaves, groups, changed)? else { return Ok(None) };
         let again = stale.again.clone();
         let read = marks.len();
         *self.noted() = Noted { marks, read, has_surplus: has_surplus | surplus, stale: Some(Arc::new(stale)) };
