@@ -239,6 +239,10 @@ impl Objects for Store {
         Ok(self.get(id)?)
     }
 
+    fn read_pair(&self, ids: [&ObjectId; 2]) -> Result<[Vec<u8>; 2], BoxError> {
+        Ok(self.get_pair(ids)?)
+    }
+
     fn glimpse(&self, id: &ObjectId, places: &[usize]) -> Result<Arc<Glimpse>, BoxError> {
         Store::glimpse(self, id, places, &mut |json| glimpse(json, places))
     }

@@ -66,6 +66,7 @@ pub mod compare;
 pub(crate) mod cores;
 pub mod files;
 pub mod manifest;
+mod nodes;
 pub mod reach;
 pub mod regroup;
 pub mod retention;

@@ -92,6 +92,7 @@ mod log;
 mod named;
 mod pack;
 mod pins;
+mod reading;
 mod recrypt;
 mod repair;
 mod salvage;
@@ -166,6 +167,8 @@ pub struct Store {
     /// The packs that were there when this was opened, or later; their indexes are read when an object is first asked for.
     index: RwLock<Index>,
     glimpses: Mutex<Glimpses>,
+    /// Packs that were read from lately, by their numbers as holders.
+    open_packs: Mutex<HashMap<u32, Arc<File>>>,
     /// How often the packs were listed anew for what was not found then either.
     fruitless: AtomicU32,
 }
@@ -318,6 +321,7 @@ impl Store {
             left_out,
             lease,
             glimpses: Mutex::default(),
+            open_packs: Mutex::default(),
             fruitless: AtomicU32::default(),
         };
         store.refresh()?;
@@ -332,6 +336,8 @@ impl Store {
     fn refresh(&self) -> Result<bool, StoreError> {
         let mut paths = self.pack_paths()?;
         paths.retain(|path| !self.left_out.contains(path));
+        // A pack that is gone shall not take up space because it is open here.
+        self.open_packs().clear();
         Ok(self.index.write().unwrap_or_else(PoisonError::into_inner).follow(paths))
     }
 
@@ -410,7 +416,7 @@ impl Store {
     pub fn get(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
         let read = || {
             let (location, holder) = self.locate(id, true).ok_or(StoreError::Missing(*id))?;
-            self.read(&location.entry, &holder)
+            self.read_located(&location, &holder)
         };
         let error = match read() {
             Ok(json) => return Ok(json),
@@ -427,32 +433,40 @@ impl Store {
         read()
     }
 
-    fn read(&self, entry: &Entry, holder: &Holder) -> Result<Vec<u8>, StoreError> {
-        let damaged = |what: String| {
-            let path = match holder {
-                Holder::Pack(path, _) => path.clone(),
-                Holder::Scratch(..) => self.dir.join("cache"),
-            };
-            StoreError::Damaged { path, id: entry.id, what }
+    fn damaged(&self, entry: &Entry, holder: &Holder, what: String) -> StoreError {
+        let path = match holder {
+            Holder::Pack(path, _) => path.clone(),
+            Holder::Scratch(..) => self.dir.join("cache"),
         };
+        StoreError::Damaged { path, id: entry.id, what }
+    }
+
+    fn read(&self, entry: &Entry, holder: &Holder) -> Result<Vec<u8>, StoreError> {
+        let base = entry.base.map(|base| self.base(entry, holder, &base)).transpose()?;
+        self.decode(entry, holder, base.as_deref())
+    }
+
+    /// Reads what an entry is a delta to.
+    fn base(&self, entry: &Entry, holder: &Holder, base: &ObjectId) -> Result<Vec<u8>, StoreError> {
+        let missing = || self.damaged(entry, holder, format!("its base {base} is missing"));
+        let (location, base_holder) = self.locate(base, true).ok_or_else(missing)?;
+        // Deltas never stand on deltas, so this ends.
+        if location.entry.base.is_some() {
+            return Err(self.damaged(entry, holder, format!("its base {base} is a delta itself")));
+        }
+        self.read_located(&location, &base_holder)
+    }
+
+    /// Reads an entry's bytes and decodes them; `base` is the base's bytes, for a delta.
+    fn decode(&self, entry: &Entry, holder: &Holder, base: Option<&[u8]>) -> Result<Vec<u8>, StoreError> {
+        let damaged = |what: String| self.damaged(entry, holder, what);
         let (stored, cipher) = match holder {
             Holder::Pack(path, cipher) => (File::open(path).and_then(|file| pack::read_stored(&file, entry)), cipher),
             Holder::Scratch(file, cipher) => (pack::read_stored(file, entry), cipher),
         };
         let stored = stored.map_err(|error| damaged(error.to_string()))?;
         let stored = pack::unseal(entry, stored, cipher.as_deref()).map_err(|error| damaged(error.to_string()))?;
-        let base = match &entry.base {
-            None => None,
-            Some(base) => {
-                let (location, holder) = self.locate(base, true).ok_or_else(|| damaged(format!("its base {base} is missing")))?;
-                // Deltas never stand on deltas, so this ends.
-                if location.entry.base.is_some() {
-                    return Err(damaged(format!("its base {base} is a delta itself")));
-                }
-                Some(self.read(&location.entry, &holder)?)
-            }
-        };
-        pack::decode_object(entry, stored, base.as_deref()).map_err(|error| damaged(error.to_string()))
+        pack::decode_object(entry, stored, base).map_err(|error| damaged(error.to_string()))
     }
 
     /// Finds bytes that an object can be stored as a delta to: those of this object, or of what it is a delta to itself.

@@ -16,10 +16,14 @@
 //!
 //! No rule produces insignificant white space.
 
+mod scan;
+
 use std::cmp::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+
+pub use scan::{Difference, cells_at, differences};
 
 use crate::id::ObjectId;
 
@@ -410,30 +414,6 @@ pub fn split_array(json: &[u8]) -> Result<Vec<&[u8]>, ValueError> {
             Some(_) => return Err(error()),
         }
     }
-}
-
-/// Finds some elements of a canonical JSON array of cells, given by their places in rising order, without looking at what comes after the last.
-///
-/// # Errors
-/// As [`split_array`], and where there are not so many.
-pub fn cells_at<'a>(json: &'a [u8], places: &[usize]) -> Result<Vec<&'a [u8]>, ValueError> {
-    let error = || ValueError::new("an array of cells", json);
-    let inner = json.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).ok_or_else(error)?;
-    let mut found = Vec::with_capacity(places.len());
-    let (mut start, mut at) = (0, 0);
-    for &place in places {
-        loop {
-            let rest = inner.get(start..).filter(|rest| !rest.is_empty()).ok_or_else(error)?;
-            let end = start + cell_length(rest).ok_or_else(error)?;
-            let cell = inner.get(start..end).ok_or_else(error)?;
-            (start, at) = (end + 1, at + 1);
-            if at > place {
-                found.push(cell);
-                break;
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn cell_length(rest: &[u8]) -> Option<usize> {

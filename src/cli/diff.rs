@@ -163,7 +163,13 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, CliError> {
             .any(|table| table.columns.iter().any(|column| name.eq_ignore_ascii_case(&format!("{}.{}", table.name, column.name))))
     };
     let ignored = args.ignore_columns.iter().map(|name| project.name(name, has_column).to_owned()).collect();
-    let mut walk = Walk { args, ignored, renderer: &mut *renderer, conditions, out, text: String::new(), differs: false };
+    let cells = match (format, detail) {
+        (Format::Text | Format::Json, Detail::Names | Detail::Stat) => Cells::Unread,
+        // They show only what differs in a changed row.
+        (Format::Text | Format::Csv, _) => Cells::Shown,
+        _ => Cells::All,
+    };
+    let mut walk = Walk { args, ignored, renderer: &mut *renderer, cells, conditions, out, text: String::new(), differs: false };
     walk.renderer.begin(&mut walk.text, &names[0], &names[1]);
     let has_schema = !args.data && words.tables.is_empty();
     let is_narrowed = !args.filter.is_empty() || args.condition.is_some() || !args.ignore_columns.is_empty() || !words.tables.is_empty();
@@ -360,6 +366,8 @@ struct Walk<'a> {
     /// The columns that are not compared.
     ignored: Vec<String>,
     renderer: &'a mut dyn Renderer,
+    /// The cells that it shows.
+    cells: Cells,
     conditions: Conditions,
     out: Out,
     text: String,
@@ -382,8 +390,10 @@ impl Walk<'_> {
         let mut counts = RowCounts { cells: vec![0; pair.columns.len()], ..RowCounts::default() };
         let (mut shown, mut begun) = (0, false);
         let mut failed: Option<CliError> = None;
-        let is_counting = (self.args.stat || self.args.name_only) && self.args.condition.is_none();
-        let cells = if is_counting { Cells::Telling } else { Cells::All };
+        let cells = match self.args.condition {
+            Some(_) => Cells::All,
+            None => self.cells,
+        };
         let found = comparison.rows(pair, cells, &mut |change| {
             let Some(change) = without(pair, &self.ignored, change) else { return ControlFlow::Continue(()) };
             match self.row(project, pair, &change, &mut counts, &mut shown, &mut begun) {

@@ -1,7 +1,9 @@
 //! What most commands begin with: the configuration, the database that is meant, its store, and a session of both.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use chrono::{DateTime, Local, Utc};
 use dbelay::config::{self, Config};
@@ -114,11 +116,16 @@ pub struct Project<'a> {
     pub store: Store,
     /// The folder whose files are kept with the database, where there are such.
     pub files: Option<Folder>,
+    /// The snapshots as they were read last, and the ids that there were then.
+    listed: RefCell<Option<Listed>>,
     progress: Bars<'a>,
 }
 
+/// The ids of all snapshots, and those that can be read.
+type Listed = (Vec<ObjectId>, Rc<[(ObjectId, Snapshot)]>);
+
 /// An error that is only worth telling where the database is needed.
-type CliErrorCell = std::cell::RefCell<Option<CliError>>;
+type CliErrorCell = RefCell<Option<CliError>>;
 
 impl<'a> Project<'a> {
     /// Opens the project.
@@ -164,7 +171,7 @@ impl<'a> Project<'a> {
             _ => None,
         };
         let database = database.map_err(|error| CliErrorCell::new(Some(error)));
-        Ok(Self { cx, config, database, url, store, files, progress: Bars::new(&cx.output) })
+        Ok(Self { cx, config, database, url, store, files, listed: RefCell::default(), progress: Bars::new(&cx.output) })
     }
 
     /// Returns the database, or says why none is named.
@@ -206,7 +213,7 @@ impl<'a> Project<'a> {
         if let Ok(database) = &self.database {
             return Ok(Some(database.source.clone()));
         }
-        let mut sources: Vec<SourceName> = capture::snapshots(&self.store)?.into_iter().map(|(_, snapshot)| snapshot.source).collect();
+        let mut sources: Vec<SourceName> = self.snapshots()?.iter().map(|(_, snapshot)| snapshot.source.clone()).collect();
         sources.dedup();
         sources.sort_by(|a, b| a.place.cmp(&b.place));
         sources.dedup();
@@ -291,13 +298,25 @@ impl<'a> Project<'a> {
         })
     }
 
+    /// Reads all snapshots, oldest first; once, as long as no other is there.
+    fn snapshots(&self) -> Result<Rc<[(ObjectId, Snapshot)]>, CliError> {
+        let ids = self.store.snapshot_ids()?;
+        let mut listed = self.listed.borrow_mut();
+        match &*listed {
+            Some((known, snapshots)) if *known == ids => Ok(Rc::clone(snapshots)),
+            _ => {
+                let snapshots: Rc<[_]> = capture::snapshots(&self.store)?.into();
+                *listed = Some((ids, Rc::clone(&snapshots)));
+                Ok(snapshots)
+            }
+        }
+    }
+
     /// Returns everything that a selector can mean for a source, or for all.
     pub fn known(&self, source: Option<&SourceName>) -> Result<Known, CliError> {
-        let snapshots = capture::snapshots(&self.store)?
-            .into_iter()
-            .filter(|(_, snapshot)| source.is_none_or(|source| snapshot.source == *source))
-            .map(|(id, snapshot)| KnownSnapshot { id, time: time(&snapshot), parent: snapshot.parent })
-            .collect();
+        let snapshots = self.snapshots()?;
+        let snapshots = snapshots.iter().filter(|(_, snapshot)| source.is_none_or(|source| snapshot.source == *source));
+        let snapshots = snapshots.map(|(id, snapshot)| KnownSnapshot { id: *id, time: time(snapshot), parent: snapshot.parent }).collect();
         let last = source.map(|source| journal::last_migration(&self.operations(), source)).unwrap_or_default();
         Ok(Known { snapshots, tags: self.tags()?, pre: last.pre, post: last.post, failed: last.failed })
     }

@@ -8,7 +8,7 @@
 //! then inserted, so that no unique constraint meets a value that is about to leave; indexes are made after the rows; the engine's
 //! own tables (sequences, statistics) come last, since making everything else changes them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -39,6 +39,9 @@ const ROWS_AT_ONCE: usize = 1_000;
 
 /// How many bytes of updated rows are kept rather than looked for again.
 const UPDATES_BYTES_MAX: usize = 32 << 20;
+
+/// How many sets of columns are updated one by one.
+const UPDATE_SETS_MAX: usize = 64;
 
 /// Counts of what was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -240,6 +243,36 @@ pub fn fill(target: &mut dyn PatchTarget, manifest: &TableManifest, store: &Stor
     sender.finish()
 }
 
+/// Rows that are to be updated, by the columns that are set, so that each needs one statement; as long as they are few.
+#[derive(Default)]
+struct Updates {
+    rows: BTreeMap<Vec<usize>, Vec<Row>>,
+    bytes: usize,
+    /// All columns that are set.
+    columns: BTreeSet<usize>,
+    /// Whether all rows differ in the same columns.
+    is_uniform: bool,
+}
+
+impl Updates {
+    fn is_kept(&self) -> bool {
+        self.bytes <= UPDATES_BYTES_MAX
+    }
+
+    fn keep(&mut self, row: Row, columns: Vec<usize>) {
+        self.is_uniform = self.columns.is_empty()
+            || self.is_uniform && columns.len() == self.columns.len() && columns.iter().all(|c| self.columns.contains(c));
+        self.columns.extend(&columns);
+        self.bytes += row.iter().map(|cell| size_of_val(cell) + cell.len()).sum::<usize>();
+        if self.is_kept() && (self.rows.len() < UPDATE_SETS_MAX || self.rows.contains_key(&columns)) {
+            self.rows.entry(columns).or_default().push(row);
+        } else {
+            self.bytes = usize::MAX / 2;
+            self.rows.clear();
+        }
+    }
+}
+
 /// Turns the rows of one table into another's, writing only those that differ: deletes, then updates, then inserts.
 fn patch(
     target: &mut dyn PatchTarget,
@@ -255,12 +288,9 @@ fn patch(
     let locator = |row: &Row| decode_cells(store, shape.locator.iter().filter_map(|&column| row.get(column)));
 
     let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.delete_rows(&shape, rows) };
-    let mut update_columns: HashSet<usize> = HashSet::new();
-    let mut is_uniform = true;
     let mut has_inserts = false;
-    // Updates come after all deletes. As long as they are few, and of the same columns, they need not be looked for again.
-    let mut updates: Vec<Row> = Vec::new();
-    let mut bytes = 0;
+    // Updates come after all deletes. As long as they are few they need not be looked for again.
+    let mut updates = Updates::default();
     rowdiff::diff_exact(from, to, store, Cells::Telling, &mut |change| match change {
         RowChange::Removed(before) => sender.push(locator(&before)),
         RowChange::Changed { before, columns, .. } if !is_update(&columns) => {
@@ -268,15 +298,7 @@ fn patch(
             sender.push(locator(&before))
         }
         RowChange::Changed { after, columns, .. } => {
-            is_uniform &=
-                update_columns.is_empty() || columns.len() == update_columns.len() && columns.iter().all(|c| update_columns.contains(c));
-            update_columns.extend(columns);
-            bytes += after.iter().map(|cell| size_of_val(cell) + cell.len()).sum::<usize>();
-            if is_uniform && bytes <= UPDATES_BYTES_MAX {
-                updates.push(after)
-            } else {
-                updates = Vec::new()
-            }
+            updates.keep(after, columns);
             ControlFlow::Continue(())
         }
         RowChange::Added(_) => {
@@ -286,17 +308,17 @@ fn patch(
     })?;
     written.deleted += sender.finish()?;
 
-    if !update_columns.is_empty() {
-        let mut columns: Vec<usize> = update_columns.into_iter().collect();
-        columns.sort_unstable();
+    let is_kept = updates.is_kept();
+    // Where they are not kept, one statement sets all of the columns, so that the other cells of each row are needed too if not all rows differ in them.
+    let sets = if is_kept { updates.rows } else { BTreeMap::from([(updates.columns.iter().copied().collect(), Vec::new())]) };
+    for (columns, rows) in sets.into_iter().filter(|(columns, _)| !columns.is_empty()) {
         let mut sender = Sender { rows: Vec::new(), sent: 0, error: None, send: &mut |rows| target.update_rows(&shape, &columns, rows) };
         let mut send =
             |after: &Row| sender.push(decode_cells(store, shape.locator.iter().chain(&columns).filter_map(|&column| after.get(column))));
-        if is_uniform && bytes <= UPDATES_BYTES_MAX {
-            let _ = updates.iter().try_for_each(send);
+        if is_kept {
+            let _ = rows.iter().try_for_each(send);
         } else {
-            // Where the same columns differ in all rows, only these need be read.
-            let cells = if is_uniform { Cells::Telling } else { Cells::All };
+            let cells = if updates.is_uniform { Cells::Telling } else { Cells::All };
             rowdiff::diff_exact(from, to, store, cells, &mut |change| match change {
                 RowChange::Changed { after, columns: changed, .. } if is_update(&changed) => send(&after),
                 _ => ControlFlow::Continue(()),

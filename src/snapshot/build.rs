@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::chunks::decode_node;
 use super::compare::Objects;
 use super::manifest::{Child, Group, ManifestColumn, Node, TableManifest};
 use crate::id::{IdHasher, ObjectId};
@@ -55,7 +56,7 @@ impl Bases {
 
     /// Walks a tree depth first, so that a node's first key is known when it is left; returns that key.
     fn collect(&mut self, objects: &dyn Objects, id: ObjectId, level: u32) -> Option<String> {
-        let node: Node = serde_json::from_slice(&objects.read(&id).ok()?).ok()?;
+        let node = decode_node(&id, &objects.read(&id).ok()?, level).ok()?;
         let first = match node {
             Node::Groups(groups) => {
                 let first = groups.first()?.first.clone();

@@ -83,8 +83,12 @@ pub enum RowKey {
 pub enum Cells {
     /// All of them.
     All,
+    /// All of rows that are only on one side, and of changed rows those of the key and those that differ; the others are empty strings.
+    Shown,
     /// Those of the key and those that differ; the others are empty strings, which no cell is.
     Telling,
+    /// None: what happened to which columns is all that is asked. All cells are empty strings.
+    Unread,
 }
 
 /// What happened to one row.

@@ -8,11 +8,12 @@ use hashlink::LinkedHashMap;
 use super::changes::Cell;
 use super::compare::{CompareError, Objects};
 use super::manifest::{Group, Node, TableManifest};
+use super::nodes::{GroupText, split_groups};
 use crate::id::ObjectId;
 use crate::value::split_array;
 
 /// The most rows that a group may say it has.
-const GROUP_ROWS_MAX: u64 = 1 << 26;
+pub(super) const GROUP_ROWS_MAX: u64 = 1 << 26;
 
 /// How many bytes of column chunks a [`Cache`] keeps.
 const CACHE_BYTES_MAX: usize = 96 << 20;
@@ -60,9 +61,17 @@ pub(super) fn rows_of(group: &Group) -> usize {
 }
 
 pub(super) fn read_node(id: &ObjectId, level: u32, objects: &dyn Objects) -> Result<Node, CompareError> {
-    let json = objects.read(id).map_err(CompareError::Read)?;
+    decode_node(id, &objects.read(id).map_err(CompareError::Read)?, level)
+}
+
+/// Decodes a node that was read.
+pub(super) fn decode_node(id: &ObjectId, json: &[u8], level: u32) -> Result<Node, CompareError> {
     let malformed = |what: String| CompareError::Malformed { id: *id, what };
-    let node: Node = serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
+    let quickly = || split_groups(json)?.iter().map(GroupText::decode).collect::<Option<Vec<Group>>>();
+    let node = match quickly() {
+        Some(groups) => Node::Groups(groups),
+        None => serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?,
+    };
     match (&node, level) {
         (Node::Groups(groups), 1) => match groups.iter().find(|group| group.rows > GROUP_ROWS_MAX) {
             Some(group) => Err(malformed(format!("a group of {} rows", group.rows))),

@@ -40,6 +40,14 @@ pub trait Objects: Sync {
     /// Where it is missing or damaged.
     fn read(&self, id: &ObjectId) -> Result<Vec<u8>, BoxError>;
 
+    /// Reads two objects that are likely to be alike, each proven by its id. A source may decode once what they share.
+    ///
+    /// # Errors
+    /// As [`Objects::read`].
+    fn read_pair(&self, ids: [&ObjectId; 2]) -> Result<[Vec<u8>; 2], BoxError> {
+        Ok([self.read(ids[0])?, self.read(ids[1])?])
+    }
+
     /// Takes cells out of a column chunk, given by their places in rising order. A source may remember them.
     ///
     /// # Errors

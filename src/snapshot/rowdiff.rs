@@ -1,22 +1,25 @@
 //! Comparing the rows of two tables, at a cost that follows their difference.
 //!
-//! Equal subtrees and equal row groups are dropped by id, unread. Of what remains, groups with the same keys are compared side by
-//! side, cell by cell; all other rows are joined by a 128-bit fingerprint (XXH3) of their keys, or of their whole content
+//! Equal subtrees and equal row groups are dropped by id, unread (`src/snapshot/rowdiff/tree.rs`). Of what remains, groups with the same keys are
+//! compared side by side (`aligned.rs` beside it); all other rows are joined by a 128-bit fingerprint (XXH3) of their keys, or of their whole content
 //! where there is no key, as multisets. Rows are handed over as they stand in their tables: first those only before, then those only
 //! after and the changed ones.
 
+mod aligned;
+#[cfg(test)]
+mod tests;
+mod tree;
+
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::changes::{Cells, ColumnPair, Row, RowChange, RowCounts, RowKey, TablePair};
-use super::chunks::{Cache, Chunk, column_chunk, read_node, row_groups, rows_of};
+use super::chunks::{Cache, Chunk, column_chunk, row_groups, rows_of};
 use super::compare::{CompareError, Objects};
-use super::cores::on_all_cores;
-use super::manifest::{Group, Node, TableManifest};
+use super::manifest::{Group, TableManifest};
 use crate::id::ObjectId;
 
 /// Compares the rows of a pair by its key. Hidden row numbers never make a row a changed one.
@@ -118,11 +121,12 @@ fn rows_of_table(
     for group in row_groups(manifest, objects)? {
         let chunks = (0..manifest.columns.len())
             .map(|column| {
-                if cells == Cells::All || manifest.identity.contains(&column) {
-                    Chunk::read(manifest, &group, column, objects)
-                } else {
-                    Ok(Chunk::Default(String::new()))
-                }
+                let is_told = match cells {
+                    Cells::All | Cells::Shown => true,
+                    Cells::Telling => manifest.identity.contains(&column),
+                    Cells::Unread => false,
+                };
+                if is_told { Chunk::read(manifest, &group, column, objects) } else { Ok(Chunk::Default(String::new())) }
             })
             .collect::<Result<Vec<_>, CompareError>>()?;
         for row in 0..rows_of(&group) {
@@ -202,14 +206,8 @@ enum Slot<'a> {
     Default(&'a str),
 }
 
-/// How many pairs of groups are compared before their changes are handed over.
-const ALIGNED_AT_ONCE: usize = 16;
-
 /// A row's place: its group in a list, and its place there.
 type Place = (u32, u32);
-
-/// What was found in a pair of groups.
-type Found = (RowCounts, Vec<RowChange>);
 
 /// A row's fingerprint and place.
 type Mark = (u128, Place);
@@ -280,15 +278,8 @@ impl Diff<'_> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        for some in aligned.chunks(ALIGNED_AT_ONCE) {
-            for (found, changes) in self.aligned_changes(some)? {
-                counts.add(&found);
-                for change in changes {
-                    if sink(change).is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-            }
+        if self.aligned_changes(&aligned, counts, sink)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
         let mut added = only_after.into_iter().peekable();
         for (b, a) in pairs {
@@ -309,56 +300,6 @@ impl Diff<'_> {
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Compares groups with the same keys, on all cores; returns what was found in each pair, in their order.
-    fn aligned_changes(&self, pairs: &[(Group, Group)]) -> Result<Vec<Found>, CompareError> {
-        // A cache belongs to one thread.
-        let Self { cache: Cache { objects, .. }, before, after, columns, compared, added, key, number, cells } = self;
-        on_all_cores(pairs, || {
-            let cache = Cache::new(*objects);
-            move |(from, to): &(Group, Group)| {
-                let (compared, added, key) = (compared.clone(), added.clone(), key.clone());
-                Diff { cache: &cache, before, after, columns, compared, added, key, number: *number, cells: *cells }.aligned(from, to)
-            }
-        })
-    }
-
-    /// Compares two groups with the same keys, row by row.
-    fn aligned(&self, from: &Group, to: &Group) -> Result<Found, CompareError> {
-        let mut counts = RowCounts { cells: vec![0; self.columns.len()], ..RowCounts::default() };
-        let mut changes = Vec::new();
-        // Only what differs in the group at all.
-        let differs = |pair: &usize| self.slot(from, *pair, Which::Before) != self.slot(to, *pair, Which::After);
-        let differing: Vec<usize> = self.compared.iter().copied().filter(differs).collect();
-        let is_skipped = self.equal_rows(from, to, &differing)?;
-        let mut keep = |change| {
-            changes.push(change);
-            ControlFlow::Continue(())
-        };
-        for row in (0..rows_of(to)).filter(|row| !is_skipped.get(*row).copied().unwrap_or(false)) {
-            let row = u32::try_from(row).unwrap_or(u32::MAX);
-            let (from, to) = (std::slice::from_ref(from), std::slice::from_ref(to));
-            let _ = self.pair(&mut counts, &mut keep, &differing, (from, (0, row)), (to, (0, row)))?;
-        }
-        Ok((counts, changes))
-    }
-
-    /// Tells of each row of two groups whether it is the same in both, where only these pairs of columns can differ; nothing where more is to be
-    /// looked at.
-    fn equal_rows(&self, from: &Group, to: &Group, differing: &[usize]) -> Result<Vec<bool>, CompareError> {
-        if !self.added.is_empty() || self.number.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut is_equal = vec![true; rows_of(to)];
-        for &pair in differing {
-            let (Some(before), Some(after)) = (self.column(Which::Before, pair), self.column(Which::After, pair)) else { continue };
-            let (before, after) = (self.cache.chunk(self.before, from, before)?, self.cache.chunk(self.after, to, after)?);
-            for (row, is_equal) in is_equal.iter_mut().enumerate() {
-                *is_equal = *is_equal && before.cell(row) == after.cell(row);
-            }
-        }
-        Ok(is_equal)
     }
 
     /// Compares two rows with the same key in some pairs of columns.
@@ -430,77 +371,16 @@ impl Diff<'_> {
         };
         let is_told = |column: usize| {
             let is_it = |pair: &usize| self.column(which, *pair) == Some(column);
-            self.cells == Cells::All || manifest.identity.contains(&column) || key.iter().any(is_it) || differing.iter().any(is_it)
+            let is_whole = match self.cells {
+                Cells::All => true,
+                Cells::Shown => differing.is_empty(),
+                Cells::Telling => false,
+                Cells::Unread => return false,
+            };
+            is_whole || manifest.identity.contains(&column) || key.iter().any(is_it) || differing.iter().any(is_it)
         };
         let cell = |column| Ok(self.cache.chunk(manifest, group, column)?.cell(place.1 as usize).into());
         (0..manifest.columns.len()).map(|column| if is_told(column) { cell(column) } else { Ok("".into()) }).collect()
-    }
-
-    /// Walks both trees from the top and drops what both have; returns the groups that remain.
-    fn differing_groups(&self) -> Result<(Vec<Group>, Vec<Group>), CompareError> {
-        let objects = self.cache.objects;
-        // A node means the same on both sides only where its slots do.
-        let is_positional = self.columns.iter().all(|pair| match (pair.before, pair.after) {
-            (Some(b), Some(a)) => a == b && self.before.columns[b].shape.default == self.after.columns[a].shape.default,
-            (None, Some(a)) => a >= self.before.columns.len(),
-            _ => true,
-        });
-        let mut nodes: [Vec<ObjectId>; 2] = [Vec::new(), Vec::new()];
-        let mut groups: [Vec<Group>; 2] = [Vec::new(), Vec::new()];
-        let sides = [self.before, self.after];
-        for level in (1..=self.before.depth.max(self.after.depth)).rev() {
-            for (side, nodes) in sides.iter().zip(&mut nodes) {
-                if side.depth == level {
-                    nodes.extend(side.root);
-                }
-            }
-            if is_positional {
-                let [before, after] = &mut nodes;
-                drop_common(before, after, |id| *id);
-            }
-            for (nodes, groups) in nodes.iter_mut().zip(&mut groups) {
-                let mut below = Vec::new();
-                for id in std::mem::take(nodes) {
-                    match read_node(&id, level, objects)? {
-                        Node::Nodes(children) => below.extend(children.into_iter().map(|child| child.node)),
-                        Node::Groups(found) => groups.extend(found),
-                    }
-                }
-                *nodes = below;
-            }
-        }
-        let [mut before, mut after] = groups;
-        let pairs: Vec<usize> = self.compared.iter().copied().chain(self.number).collect();
-        self.drop_common_groups(&mut before, &mut after, &pairs);
-        Ok((before, after))
-    }
-
-    fn drop_common_groups(&self, before: &mut Vec<Group>, after: &mut Vec<Group>, pairs: &[usize]) {
-        let meaning = |group: &Group, which: Which| -> (u64, Vec<Option<Slot<'static>>>, Vec<String>) {
-            // Defaults are told apart by their text; ids by themselves.
-            let mut defaults = Vec::new();
-            let slots = pairs
-                .iter()
-                .map(|&pair| match self.slot(group, pair, which) {
-                    Some(Slot::Chunk(id)) => Some(Slot::Chunk(id)),
-                    Some(Slot::Default(json)) => {
-                        defaults.push(json.to_owned());
-                        Some(Slot::Default(""))
-                    }
-                    None => None,
-                })
-                .collect();
-            (group.rows, slots, defaults)
-        };
-        let mut from: Vec<_> = before.drain(..).map(|group| (Some(meaning(&group, Which::Before)), group)).collect();
-        let to = after.drain(..).map(|group| {
-            let is_filled = self.added.iter().any(|&pair| self.is_filled(&group, pair));
-            ((!is_filled).then(|| meaning(&group, Which::After)), group)
-        });
-        let mut to: Vec<_> = to.collect();
-        drop_common(&mut from, &mut to, |(meaning, _)| meaning.clone());
-        before.extend(from.into_iter().map(|(_, group)| group));
-        after.extend(to.into_iter().map(|(_, group)| group));
     }
 
     /// Drops groups that are equal but for their row numbers, and counts the rows whose numbers differ.
@@ -680,28 +560,6 @@ fn normal(cell: &str) -> &str {
         Some(inner) => inner,
         None => cell.strip_suffix(".0").unwrap_or(cell),
     }
-}
-
-/// Removes from both lists what both have, as often as both have it.
-fn drop_common<T, K: Hash + Eq>(before: &mut Vec<T>, after: &mut Vec<T>, key: impl Fn(&T) -> K) {
-    let mut counts: HashMap<K, (u32, u32)> = HashMap::new();
-    for item in &*before {
-        counts.entry(key(item)).or_default().0 += 1;
-    }
-    for item in &*after {
-        counts.entry(key(item)).or_default().1 += 1;
-    }
-    for (from, to) in counts.values_mut() {
-        let common = (*from).min(*to);
-        (*from, *to) = (common, common);
-    }
-    let keep = |left: &mut u32| {
-        let is_kept = *left == 0;
-        *left = left.saturating_sub(1);
-        is_kept
-    };
-    before.retain(|item| counts.get_mut(&key(item)).is_none_or(|left| keep(&mut left.0)));
-    after.retain(|item| counts.get_mut(&key(item)).is_none_or(|left| keep(&mut left.1)));
 }
 
 /// Pairs rows of equal fingerprints, in the order of their places; returns the pairs, and what is left on each side.

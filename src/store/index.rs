@@ -37,7 +37,7 @@ pub(super) struct Location {
 const NONE: u32 = u32::MAX;
 
 /// From so many packs on their indexes are read on several cores.
-const PARALLEL_PACKS_MIN: usize = 16;
+const PARALLEL_PACKS_MIN: usize = 4;
 
 /// How many indexes are in memory beside the table, a core.
 const PACKS_AT_ONCE: usize = 32;
@@ -84,8 +84,20 @@ impl Table {
         at
     }
 
+    /// Makes room for so many more.
+    fn reserve(&mut self, more: usize) {
+        self.records.reserve(more);
+        if (self.records.len() + more) * 3 >= self.slots.len() * 2 {
+            self.grow_to(((self.records.len() + more) * 2).next_power_of_two());
+        }
+    }
+
     fn grow(&mut self) {
-        let count = (self.slots.len() * 2).max(64);
+        self.grow_to(self.slots.len() * 2);
+    }
+
+    fn grow_to(&mut self, count: usize) {
+        let count = count.max(64);
         self.slots = vec![NONE; count];
         for at in 0..self.records.len() {
             let slot = self.slot(&self.records[at].id);
@@ -189,6 +201,7 @@ impl Index {
     pub(super) fn add(&mut self, holder: Holder, entries: Vec<Entry>, is_durable: bool) {
         let number = self.number(holder);
         let table = if is_durable { &mut self.durable } else { &mut self.scratch };
+        table.reserve(entries.len());
         for entry in &entries {
             table.insert(entry, number);
         }

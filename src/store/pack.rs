@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use zstd::zstd_safe::CParameter;
+use zstd::zstd_safe::{CParameter, DCtx};
 
 use super::StoreError;
 use super::crypt::{Cipher, OVERHEAD_BYTES, Place, Vault};
@@ -37,6 +37,8 @@ const DELTA_BYTES_MIN: usize = 256;
 const DELTA_SHARE_SURE: usize = 40;
 /// From here on a delta is looked for with long-distance matching, since level 3 alone finds little behind so long a prefix.
 const LONG_DISTANCE_BYTES_MIN: usize = 128 * 1024;
+/// What a dictionary with a header begins with.
+const DICTIONARY_MAGIC: [u8; 4] = 0xec30_a437_u32.to_le_bytes();
 /// What is allocated at once on the word of an index; longer objects grow as they are read.
 const ALLOCATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -189,6 +191,10 @@ fn decompress(codec: Codec, stored: &[u8], raw: u64, base: Option<&[u8]>) -> Res
     let mut json = Vec::new();
     let read = match (codec, base) {
         (Codec::ZstdPrefix, None) => return invalid("its base is missing"),
+        (Codec::ZstdPrefix, Some(prefix)) if raw <= ALLOCATION_BYTES_MAX && !prefix.starts_with(&DICTIONARY_MAGIC) => {
+            json.reserve_exact(usize::try_from(limit).unwrap_or_default());
+            decompress_delta(&mut json, stored, prefix)
+        }
         (Codec::ZstdPrefix, Some(prefix)) => {
             zstd::stream::read::Decoder::with_ref_prefix(stored, prefix).and_then(|decoder| fill(&mut json, decoder, raw, limit))
         }
@@ -207,6 +213,16 @@ fn decompress(codec: Codec, stored: &[u8], raw: u64, base: Option<&[u8]>) -> Res
         Ok(()) => Ok(json),
         Err(error) => invalid(format!("it cannot be decompressed: {error}")),
     }
+}
+
+/// Decompresses a delta into what has room for it. To zstd a prefix is a dictionary without a header of its own, which is what anything is
+/// that does not begin with [`DICTIONARY_MAGIC`].
+fn decompress_delta(json: &mut Vec<u8>, stored: &[u8], prefix: &[u8]) -> io::Result<()> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+    }
+    let code = CONTEXT.with_borrow_mut(|context| context.get_or_insert_with(DCtx::create).decompress_using_dict(json, stored, prefix));
+    code.map(drop).map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))
 }
 
 fn fill(json: &mut Vec<u8>, decoder: impl Read, raw: u64, first: u64) -> io::Result<()> {
