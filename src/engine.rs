@@ -6,6 +6,7 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod since;
 pub mod sqlite;
 
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{Schema, SchemaObject, Settings};
 use crate::value::Value;
+use since::{Extent, Found, History};
 
 /// An error from anywhere, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -377,6 +379,25 @@ pub trait ReadTransaction {
 
     /// Runs the engine's own checks: structure and foreign keys. Findings come in the engine's order, at most 100 a check.
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError>;
+
+    /// Runs those of its own checks that a migration can wait for, before it begins. Tells whether these were all.
+    ///
+    /// # Errors
+    /// The database's.
+    fn look_over(&mut self) -> Result<(Vec<Finding>, Extent), EngineError> {
+        Ok((self.findings()?, Extent::All))
+    }
+
+    /// Finds damage, and references that point nowhere now and did not at another time, at a cost that follows what became of the database since.
+    /// Of the tables with such references all that point nowhere are told.
+    ///
+    /// # Errors
+    /// The database's.
+    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<Found>, EngineError> {
+        let _ = history;
+        let is_meant = |finding: &Finding| matches!(finding.check.as_str(), "integrity" | "foreign_key");
+        Ok(self.findings()?.into_iter().filter(is_meant).map(|finding| Found { finding, new: None }).collect())
+    }
 
     /// Answers a question in the engine's own SQL with at most this many rows. The question is one statement that reads.
     ///

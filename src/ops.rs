@@ -12,6 +12,7 @@ pub mod forget;
 pub mod fsck;
 pub mod gc;
 pub mod guard;
+mod history;
 pub mod import;
 pub mod inspect;
 pub mod journal;

@@ -4,7 +4,7 @@
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
 //!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`scratch`] about databases of nobody, [`dump`] about text
 //!   that is loaded into one, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
-//!   that nobody wrote.
+//!   that nobody wrote, [`since`] about what is checked of a database that was checked before, [`links`] about its foreign keys.
 //! - A connection never fires a trigger, enforces a foreign key or trusts the schema's functions: the state is restored, not
 //!   lived through.
 //! - Virtual tables are never asked for rows and never created through their module: their shadow tables are ordinary tables to us,
@@ -14,6 +14,7 @@ pub mod condition;
 pub mod dump;
 mod extension;
 pub mod fingerprint;
+mod links;
 mod locks;
 mod needs;
 mod pages;
@@ -24,6 +25,7 @@ mod schema;
 pub mod scratch;
 pub mod script;
 pub mod settings;
+mod since;
 mod statement;
 pub mod text;
 mod trial;

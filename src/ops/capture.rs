@@ -203,7 +203,7 @@ pub fn take(session: &Session<'_>, label: Label) -> Result<Taken, OpError> {
         && (session.fingerprint)().as_ref() == Some(&fingerprint)
     {
         let memory = taken.state.memory.is_some().then_some(taken.id);
-        seen::remember(session, &Seen { fingerprint, snapshot: taken.id, findings: None, memory });
+        seen::remember(session, &Seen { fingerprint, snapshot: taken.id, findings: None, is_sound: false, memory });
     }
     Ok(taken)
 }

@@ -13,13 +13,15 @@ use super::compare::Comparison;
 use super::files::back::Beside;
 use super::files::{self, Unreadable};
 use super::guard::{self, GuardResult};
+use super::history::Past;
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
 use super::rollback::{self, Around, Scope};
 use super::seen::{self, Seen};
-use super::verdict::{self, LossKind, Verdict};
+use super::verdict::{self, Baseline, LossKind, Verdict};
 use super::{FileLook, OpError, Session};
 use crate::config::GuardsConfig;
-use crate::engine::{Engine, EngineError, Finding, Obstacle};
+use crate::engine::since::{Extent, Found};
+use crate::engine::{Engine, EngineError, Finding, Obstacle, ReadTransaction};
 use crate::files::write::Written;
 use crate::id::ObjectId;
 use crate::schema::diff::SchemaDiff;
@@ -49,6 +51,8 @@ pub struct Options {
     pub guards: GuardsConfig,
     /// Whether the files beside the database go back with it.
     pub with_files: bool,
+    /// Whether the engine runs all of its checks, before and after, whatever changed.
+    pub full_check: bool,
 }
 
 /// How the command ended.
@@ -110,6 +114,8 @@ pub struct Prepared {
     pub pre: Taken,
     /// What the engine's checks found then.
     pub findings: Vec<Finding>,
+    /// How much they checked.
+    pub extent: Extent,
     /// What guards know from then.
     pub guards: guard::Before,
     /// What the database had then, where it can be told.
@@ -249,14 +255,14 @@ pub struct Durations {
 pub fn prepare(session: &Session<'_>, options: &Options) -> Result<Prepared, OpError> {
     let begun = session.clock();
     let look = session.place.look();
-    let (pre, findings, fingerprint) = take_pre(session, options.label(SnapshotKind::Pre))?;
+    let (pre, (findings, extent), fingerprint) = take_pre(session, options)?;
     let mut engine = (session.open)()?;
     let guards = match options.guards.assertions.as_slice() {
         [] => guard::Before::default(),
         _ => guard::before(&mut *engine.begin_read()?, &options.guards)?,
     };
     let journal_mode = engine.journal_mode()?;
-    Ok(Prepared { pre, findings, guards, fingerprint, look, journal_mode, duration: session.since(begun) })
+    Ok(Prepared { pre, findings, extent, guards, fingerprint, look, journal_mode, duration: session.since(begun) })
 }
 
 impl Prepared {
@@ -271,6 +277,8 @@ impl Prepared {
         Ok(Some(Self {
             pre: Taken { id, snapshot, state, files: None, stats: BatchStats::default(), stamp: 0 },
             findings: begin.findings.clone(),
+            // How much was checked then is not known any more.
+            extent: Extent::Structure,
             guards: guard::Before { answers: begin.guards.clone(), broken: Vec::new() },
             fingerprint: None,
             look: None,
@@ -381,9 +389,10 @@ pub fn carry_out(
     Ok(outcome)
 }
 
-/// Takes the snapshot before the command, or knows it from before; returns it with what the engine's checks find, and the fingerprint
-/// that the database has now, where it can be told. The command finds the database as free as without us.
-fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>, Option<String>), OpError> {
+/// Takes the snapshot before the command, or knows it from before; returns it with what the engine's checks find and how much they checked, and the
+/// fingerprint that the database has now, where it can be told. The command finds the database as free as without us.
+fn take_pre(session: &Session<'_>, options: &Options) -> Result<(Taken, Checked, Option<String>), OpError> {
+    let label = options.label(SnapshotKind::Pre);
     let head = capture::newest(session)?;
     let parent = head.as_ref().map(|(id, _)| *id);
     let refuse_damage = |findings: &[Finding]| match findings.iter().find(|finding| finding.check == "integrity") {
@@ -391,18 +400,25 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
         None => Ok(()),
     };
     let recalled = seen::recall(session)?;
-    if let Some((Seen { fingerprint, findings: Some(findings), .. }, state)) = recalled {
+    if let Some((seen, state)) = &recalled
+        && let Some((findings, extent)) = seen.checked(options.full_check)
+    {
         refuse_damage(&findings)?;
-        let unwritable = unwritable(&mut *(session.open)()?, &state)?;
-        let pre = capture::save(session, label, state, parent, 0)?;
-        seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
-        return Ok((pre, findings.into_iter().chain(unwritable).collect(), Some(fingerprint)));
+        let unwritable = unwritable(&mut *(session.open)()?, state)?;
+        let pre = capture::save(session, label, state.clone(), parent, 0)?;
+        seen::remember(session, &Seen { snapshot: pre.id, ..seen.clone() });
+        return Ok((pre, (findings.into_iter().chain(unwritable).collect(), extent), Some(seen.fingerprint.clone())));
     }
+    let earlier = recalled.as_ref().and_then(|(seen, _)| seen.memory);
     let fingerprint = (session.fingerprint)();
     let mut engine = (session.open)()?;
-    let (pre, findings) = std::thread::scope(|scope| {
+    let look_over = |read: &mut dyn ReadTransaction| match options.full_check {
+        true => read.findings().map(|findings| (findings, Extent::All)),
+        false => read.look_over(),
+    };
+    let (pre, findings, extent) = std::thread::scope(|scope| {
         let mut read = engine.begin_read()?;
-        let check = || -> Result<Vec<Finding>, EngineError> { (session.open)()?.begin_read()?.findings() };
+        let check = || -> Result<Checked, EngineError> { look_over(&mut *(session.open)()?.begin_read()?) };
         // The checks need a core of their own only where there is more to do than to check; and only of a database that nobody writes
         // meanwhile do they see what the snapshot sees.
         let beside = (fingerprint.is_some() && recalled.is_none()).then(|| scope.spawn(check));
@@ -418,25 +434,26 @@ fn take_pre(session: &Session<'_>, label: Label) -> Result<(Taken, Vec<Finding>,
             }
         };
         let found = beside.and_then(|thread| thread.join().ok()).and_then(Result::ok).filter(|_| (session.fingerprint)() == fingerprint);
-        let findings = match found {
-            Some(findings) => findings,
-            None => read.findings()?,
+        let (findings, extent) = match found {
+            Some(found) => found,
+            None => look_over(&mut *read)?,
         };
         // What is damaged is told as such, whatever else came of it, and makes no snapshot.
         refuse_damage(&findings)?;
         let (state, stats) = read_state?;
         let pre = capture::save_at(session, label, state, parent, 0, time)?;
         capture::tell_skipped(session, &pre.state.schema);
-        Ok::<_, OpError>((Taken { stats, ..pre }, findings))
+        Ok::<_, OpError>((Taken { stats, ..pre }, findings, extent))
     })?;
     // Not remembered with the rest: what this build has is no affair of the file.
     let unwritable = unwritable(&mut *engine, &pre.state)?;
     drop(engine);
     let fingerprint = fingerprint.filter(|known| (session.fingerprint)().as_ref() == Some(known));
     if let Some(fingerprint) = &fingerprint {
-        seen::remember(session, &Seen { fingerprint: fingerprint.clone(), snapshot: pre.id, findings: Some(findings.clone()) });
+        let memory = pre.state.memory.is_some().then_some(pre.id).or(earlier);
+        seen::remember(session, &Seen::with(fingerprint.clone(), pre.id, &findings, extent, memory));
     }
-    Ok((pre, findings.into_iter().chain(unwritable).collect(), fingerprint))
+    Ok((pre, (findings.into_iter().chain(unwritable).collect(), extent), fingerprint))
 }
 
 /// Finds the tables whose rows could not be put back here, before anything happens to them.
@@ -450,6 +467,9 @@ fn unwritable(engine: &mut dyn Engine, state: &State) -> Result<Vec<Finding>, En
     };
     Ok(engine.obstacles(&state.schema, &shapes)?.into_iter().map(finding).collect())
 }
+
+/// What the engine's checks found, and how much they checked.
+type Checked = (Vec<Finding>, Extent);
 
 /// What was read after the command, on an engine that is still open.
 pub(super) type Look = (Box<dyn Engine>, u64);
@@ -471,12 +491,17 @@ pub(super) fn judge(
         if state.is_same(&pre.state) {
             None
         } else {
-            let findings = read.findings()?;
             let comparison = Comparison::new(session.store, &pre.state, &state)?;
-            let verdict = verdict::judge(session.store, &comparison, (&prepared.findings, &findings), &options.allow)?;
+            let findings = if options.full_check {
+                read.findings()?.into_iter().map(|finding| Found { finding, new: None }).collect()
+            } else {
+                read.findings_since(&Past { store: session.store, comparison: &comparison })?
+            };
+            let known = Baseline { findings: &prepared.findings, extent: prepared.extent };
+            let verdict = verdict::judge(session.store, &comparison, (known, &findings), &options.allow)?;
             let guards = guard::judge(&options.guards, &comparison, &verdict, &prepared.guards, &mut *read);
             let schema = comparison.schema.clone();
-            let damage = findings.into_iter().filter(|finding| finding.check == "integrity").collect();
+            let damage = findings.into_iter().map(|found| found.finding).filter(|finding| finding.check == "integrity").collect();
             Some((Box::new(Judgement { verdict, schema, state, damage, guards }), read.stamp()?))
         }
     };

@@ -11,6 +11,7 @@ use super::capture::{self, State};
 use super::memory::Memory;
 use super::{OpError, Session};
 use crate::engine::Finding;
+use crate::engine::since::Extent;
 use crate::id::ObjectId;
 use crate::snapshot::manifest::FORMAT_VERSION;
 
@@ -24,9 +25,28 @@ pub struct Seen {
     /// What the engine's checks found then, if they ran.
     #[serde(default)]
     pub findings: Option<Vec<Finding>>,
+    /// Whether its structure was checked then, and found sound, without the other checks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sound: bool,
     /// The snapshot under which it is remembered how what was seen was read, if it is: then, from the very file that has this fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ObjectId>,
+}
+
+impl Seen {
+    /// Makes what is remembered of a database that was checked.
+    pub(super) fn with(fingerprint: String, snapshot: ObjectId, findings: &[Finding], extent: Extent, memory: Option<ObjectId>) -> Self {
+        let all = (extent == Extent::All).then(|| findings.to_vec());
+        Self { fingerprint, snapshot, is_sound: all.is_none() && findings.is_empty(), findings: all, memory }
+    }
+
+    /// Returns what the engine's checks found and how much they checked; none where that was not enough.
+    pub(super) fn checked(&self, is_all_meant: bool) -> Option<(Vec<Finding>, Extent)> {
+        match &self.findings {
+            Some(findings) => Some((findings.clone(), Extent::All)),
+            None => (self.is_sound && !is_all_meant).then(|| (Vec::new(), Extent::Structure)),
+        }
+    }
 }
 
 fn name(session: &Session<'_>, what: &str) -> String {

@@ -43,6 +43,7 @@ use super::OpError;
 use super::capture::State;
 use super::compare::Comparison;
 use crate::engine::Finding;
+use crate::engine::since::{Extent, Found};
 use crate::render::text::{self, number};
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema};
@@ -121,9 +122,18 @@ impl Verdict {
     }
 }
 
+/// What the engine's checks found before.
+#[derive(Debug, Clone, Copy)]
+pub struct Baseline<'a> {
+    /// The findings.
+    pub findings: &'a [Finding],
+    /// How much was checked.
+    pub extent: Extent,
+}
+
 /// Judges a comparison.
 ///
-/// `findings` are the foreign key findings before and after; `allowed` is what `--allow` names: `table` or `table.column`, by the names before or
+/// `findings` are those before and after, of which those about foreign keys count; `allowed` is what `--allow` names: `table` or `table.column`, by the names before or
 /// after.
 ///
 /// # Errors
@@ -131,7 +141,7 @@ impl Verdict {
 pub fn judge(
     store: &Store,
     comparison: &Comparison<'_>,
-    findings: (&[Finding], &[Finding]),
+    findings: (Baseline<'_>, &[Found]),
     allowed: &[String],
 ) -> Result<Verdict, OpError> {
     let mut verdict = Verdict { changes: Vec::new(), losses: Vec::new(), moved: Vec::new(), remarks: Vec::new() };

@@ -4,7 +4,7 @@
 //!   through SQL instead, which then has the last word: a table is never read partly so and partly so.
 //! - Nothing is read but under a read transaction that SQLite itself holds ([`source`]). Nothing is ever written.
 //! - [`held`] keeps the file open, [`source`] reads pages, [`tree`] finds leaves and cells, [`record`] takes rows apart ([`layout`]), [`rows`] collects them, [`table`]
-//!   reads a table whole. [`memory`] is what is kept of it, and [`stale`] what changed since.
+//!   reads a table whole. [`memory`] is what is kept of it, and [`stale`] what changed since. [`structure`] checks what holds them.
 
 pub(super) mod held;
 mod layout;
@@ -13,6 +13,7 @@ mod record;
 mod rows;
 mod source;
 mod stale;
+pub(super) mod structure;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -98,6 +99,11 @@ impl Pages {
         let pages = u32::try_from(pages).map_err(|_| Odd::new("it has an odd number of pages"))?;
         let source = Source::new(Arc::clone(held.file()), &header, pages, state.encoding);
         Ok(Self { source, tables: Mutex::default(), memory: Mutex::default(), changed })
+    }
+
+    /// Checks the structure of the file that these pages are of ([`structure`]).
+    pub fn check_structure(&self, roots: &[structure::Root]) -> Result<(), Odd> {
+        structure::check(&self.source, roots)
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

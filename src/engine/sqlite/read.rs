@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::pages::held::Held;
 use super::pages::{PageReader, Pages};
 use super::text::{self, Encoding};
-use super::{Site, needs, query, quote, schema};
+use super::{Site, links, needs, query, quote, schema, since};
+use crate::engine::since::{Extent, Found, History};
 use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, Setting, Settings};
@@ -20,7 +21,7 @@ use crate::schema::{ObjectKind, Schema, Setting, Settings};
 const READERS_MAX: usize = 16;
 
 /// How many findings of one check are read.
-const FINDINGS_MAX: usize = 100;
+pub(super) const FINDINGS_MAX: usize = 100;
 
 /// The most columns that one statement gives (SQLITE_MAX_COLUMN as SQLite is built by default).
 pub(super) const RESULT_COLUMNS_MAX: usize = 2_000;
@@ -30,7 +31,7 @@ pub(super) struct State<'a> {
     pub(super) connection: &'a Connection,
     pub(super) site: &'a Site,
     pub(super) encoding: Encoding,
-    pages: Option<Arc<Pages>>,
+    pub(super) pages: Option<Arc<Pages>>,
     /// How many more readers of the pages there may be.
     siblings_left: usize,
     remarks: Vec<String>,
@@ -198,7 +199,7 @@ impl<'a> State<'a> {
 
     /// Checks the structure of the whole file; where something that the schema needs is not there, table by table, and tells which tables
     /// could not be checked.
-    fn structure(&self, pragma: &str) -> Result<Vec<Finding>, EngineError> {
+    pub(super) fn structure(&self, pragma: &str) -> Result<Vec<Finding>, EngineError> {
         let check = |argument: &str| -> Result<Vec<String>, rusqlite::Error> {
             let mut statement = self.connection.prepare(&format!("PRAGMA main.{pragma}({argument})"))?;
             statement.query_map([], |row| row.get(0))?.collect()
@@ -282,24 +283,7 @@ impl<'a> State<'a> {
     }
 
     fn foreign_key_check(&self) -> Result<Vec<Finding>, EngineError> {
-        let run = || -> Result<Vec<(String, String)>, rusqlite::Error> {
-            let mut statement = self.connection.prepare("PRAGMA main.foreign_key_check")?;
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(2)?)))?.collect()
-        };
-        let Ok(orphans) = run() else {
-            // The declared keys do not fit their tables ("foreign key mismatch"): nothing can be checked, and nothing is enforced.
-            return Ok(Vec::new());
-        };
-        let mut findings: Vec<Finding> = Vec::new();
-        for (table, parent) in orphans {
-            let message = format!("rows of `{table}` refer to rows of `{parent}` that do not exist");
-            match findings.iter_mut().find(|finding| finding.message == message) {
-                Some(finding) => finding.count += 1,
-                None => findings.push(Finding { check: "foreign_key".into(), table: Some(table), message, count: 1 }),
-            }
-        }
-        findings.truncate(FINDINGS_MAX);
-        Ok(findings)
+        links::orphans(self, None)
     }
 }
 
@@ -476,6 +460,14 @@ impl ReadTransaction for State<'_> {
 
     fn findings(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.findings_of("quick_check")
+    }
+
+    fn look_over(&mut self) -> Result<(Vec<Finding>, Extent), EngineError> {
+        since::look_over(self)
+    }
+
+    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<Found>, EngineError> {
+        since::findings(self, history)
     }
 
     fn query(&mut self, sql: &str, rows_max: usize) -> Result<Answer, EngineError> {

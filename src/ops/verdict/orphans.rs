@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::cause;
+use super::{Baseline, cause};
 use super::loss::{Loss, LossKind};
 use super::marks::{self, NOTHING};
 use super::search::Search;
 use super::watch::{EXAMPLES_MAX, key_of, multiset};
-use crate::engine::Finding;
+use crate::engine::since::{Extent, Found};
 use crate::ops::OpError;
 use crate::ops::capture::State;
 use crate::render::text::number;
@@ -21,12 +21,14 @@ const ROWS_MAX: u64 = 1 << 22;
 type Orphan = (u64, String);
 
 /// Judges the foreign key findings after against those before.
-pub(super) fn losses(search: &Search<'_>, before: &[Finding], after: &[Finding]) -> Result<Vec<Loss>, OpError> {
+pub(super) fn losses(search: &Search<'_>, before: Baseline<'_>, after: &[Found]) -> Result<Vec<Loss>, OpError> {
     let mut losses = Vec::new();
-    for finding in after.iter().filter(|finding| finding.check == "foreign_key") {
+    for Found { finding, new } in after.iter().filter(|found| found.finding.check == "foreign_key") {
         let known_as = names_before(search, &finding.message);
         let is_known = |other: &&Finding| other.check == "foreign_key" && (other.message == finding.message || other.message == known_as);
-        let known = before.iter().find(is_known).map_or(0, |other| other.count);
+        let is_checked = before.extent == Extent::All;
+        let known = before.findings.iter().find(is_known).map(|other| other.count).or(is_checked.then_some(0));
+        let known = known.or(new.map(|new| finding.count.saturating_sub(new)));
         let table = finding.table.clone().unwrap_or_default();
         let mut told = Vec::new();
         let (mut seen, mut fresh, mut examples) = (0, 0, Vec::new());
@@ -39,7 +41,7 @@ pub(super) fn losses(search: &Search<'_>, before: &[Finding], after: &[Finding])
                 continue;
             }
             seen += orphans.len() as u64;
-            let mut old = if known == 0 { HashMap::new() } else { orphans_before(search, &table, key)? };
+            let mut old = if known == Some(0) { HashMap::new() } else { orphans_before(search, &table, key)? };
             let count = fresh;
             for (mark, words) in orphans {
                 match old.get_mut(&mark).filter(|count| **count > 0) {
@@ -57,7 +59,12 @@ pub(super) fn losses(search: &Search<'_>, before: &[Finding], after: &[Finding])
             }
         }
         // Where the engine sees others than we do, by its own rules of comparing, its count is the right one.
-        let count = if seen == finding.count { fresh } else { finding.count.saturating_sub(known) };
+        let count = match known {
+            _ if seen == finding.count => fresh,
+            Some(known) => finding.count.saturating_sub(known),
+            // Rather too much is told than too little.
+            None => finding.count,
+        };
         if count == 0 {
             continue;
         }
@@ -66,7 +73,9 @@ pub(super) fn losses(search: &Search<'_>, before: &[Finding], after: &[Finding])
             [] => loss.explain(finding.message.clone()),
             told => loss.explain(format!("through the foreign key {}", told.join(" and "))),
         }
-        if finding.count > count {
+        if known.is_none() && seen != finding.count {
+            loss.explain("how many of them did so before is not known".to_owned());
+        } else if finding.count > count {
             loss.explain(format!("{} more did so before", number(finding.count - count)));
         }
         loss.examples = examples;
