@@ -66,6 +66,8 @@ pub struct MigrateConfig {
     /// Where the migrations' SQL is: patterns, from the folder of the file. Common places if it is not said.
     #[serde(deserialize_with = "patterns")]
     pub files: Option<Vec<String>>,
+    /// Whether the database runs all of its own checks before and after, however long they take; else those that concern what changed.
+    pub full_check: bool,
 }
 
 /// `[files]`: patterns as in gitignore files, from the folder of the file.
@@ -503,6 +505,10 @@ database = {database}
 
 # The variable in which your migration command looks for its database; a rehearsal sets it.
 # url-env = "DATABASE_URL"
+
+# Have the database run all of its own checks before and after, which takes long where it is large. If it is not said: all of them where that is quick,
+# else its structure, and the references that what changed can have broken.
+# full-check = true
 
 # Where your migrations are SQL: `dbelay check` reads them and asks the database whether they would go well.
 {files}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{Schema, SchemaObject, Settings};
 use crate::value::Value;
-use since::{Extent, Found, History};
+use since::{Extent, FoundSince, History};
 
 /// An error from anywhere, as the cause of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -393,10 +393,10 @@ pub trait ReadTransaction {
     ///
     /// # Errors
     /// The database's.
-    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<Found>, EngineError> {
+    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<FoundSince>, EngineError> {
         let _ = history;
         let is_meant = |finding: &Finding| matches!(finding.check.as_str(), "integrity" | "foreign_key");
-        Ok(self.findings()?.into_iter().filter(is_meant).map(|finding| Found { finding, new: None }).collect())
+        Ok(self.findings()?.into_iter().filter(is_meant).map(|finding| FoundSince { finding, new: None }).collect())
     }
 
     /// Answers a question in the engine's own SQL with at most this many rows. The question is one statement that reads.

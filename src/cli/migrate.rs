@@ -142,7 +142,8 @@ fn run_on(args: &Args, cx: &Context) -> Result<Exit, CliError> {
     if args.with_files && project.files.is_none() {
         return Err(OpError::from(dbelay::ops::files::FileError::NoFolder).into());
     }
-    let options = Options { command, message: args.message.clone(), allow, guards, with_files: args.with_files };
+    let full_check = config.is_some_and(|config| config.migrate.full_check);
+    let options = Options { command, message: args.message.clone(), allow, guards, with_files: args.with_files, full_check };
     let migration = Migration {
         cx,
         project: &project,

@@ -15,7 +15,7 @@ pub enum Extent {
 
 /// A finding, and how much of it is new.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundSince {
     /// The finding.
     pub finding: Finding,
     /// How many of its rows it did not concern before, where that is known.

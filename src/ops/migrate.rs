@@ -20,7 +20,7 @@ use super::seen::{self, Seen};
 use super::verdict::{self, Baseline, LossKind, Verdict};
 use super::{FileLook, OpError, Session};
 use crate::config::GuardsConfig;
-use crate::engine::since::{Extent, Found};
+use crate::engine::since::{Extent, FoundSince};
 use crate::engine::{Engine, EngineError, Finding, Obstacle, ReadTransaction};
 use crate::files::write::Written;
 use crate::id::ObjectId;
@@ -493,7 +493,7 @@ pub(super) fn judge(
         } else {
             let comparison = Comparison::new(session.store, &pre.state, &state)?;
             let findings = if options.full_check {
-                read.findings()?.into_iter().map(|finding| Found { finding, new: None }).collect()
+                read.findings()?.into_iter().map(|finding| FoundSince { finding, new: None }).collect()
             } else {
                 read.findings_since(&Past { store: session.store, comparison: &comparison })?
             };

@@ -43,7 +43,7 @@ use super::OpError;
 use super::capture::State;
 use super::compare::Comparison;
 use crate::engine::Finding;
-use crate::engine::since::{Extent, Found};
+use crate::engine::since::{Extent, FoundSince};
 use crate::render::text::{self, number};
 use crate::rows::TableShape;
 use crate::schema::{ObjectKind, Schema};
@@ -141,7 +141,7 @@ pub struct Baseline<'a> {
 pub fn judge(
     store: &Store,
     comparison: &Comparison<'_>,
-    findings: (Baseline<'_>, &[Found]),
+    findings: (Baseline<'_>, &[FoundSince]),
     allowed: &[String],
 ) -> Result<Verdict, OpError> {
     let mut verdict = Verdict { changes: Vec::new(), losses: Vec::new(), moved: Vec::new(), remarks: Vec::new() };

@@ -12,7 +12,7 @@ use super::read::{FINDINGS_MAX, State};
 use super::statement::Bound;
 use super::text::Encoding;
 use super::quote;
-use crate::engine::since::{Found, History, Keys};
+use crate::engine::since::{FoundSince, History, Keys};
 use crate::engine::{EngineError, Finding};
 use crate::schema::{Column, ForeignKey, ObjectKind, Schema, Table, TableKind};
 use crate::value::Value;
@@ -62,7 +62,7 @@ fn check(state: &State<'_>, table: Option<&str>) -> Result<Vec<(String, Finding)
 }
 
 /// Finds the tables with references that point nowhere now and did not then. All such references of these tables are told.
-pub(super) fn new_orphans(state: &State<'_>, history: &dyn History, now: &Schema) -> Result<Vec<Found>, EngineError> {
+pub(super) fn new_orphans(state: &State<'_>, history: &dyn History, now: &Schema) -> Result<Vec<FoundSince>, EngineError> {
     let links = Links { state, history, now };
     let mut found = Vec::new();
     for table in now.tables.iter().filter(|table| table.kind == TableKind::Ordinary && !table.foreign_keys.is_empty()) {
@@ -80,9 +80,9 @@ pub(super) fn new_orphans(state: &State<'_>, history: &dyn History, now: &Schema
             let through = news.iter().filter(|(key, _)| key.parent.eq_ignore_ascii_case(&parent)).map(|(_, news)| *news);
             match through.fold(News::Some(0), News::and) {
                 News::Some(0) => {}
-                News::Some(new) => found.push(Found { new: Some(new.min(finding.count)), finding }),
-                News::All => found.push(Found { new: Some(finding.count), finding }),
-                News::Unknown => found.push(Found { new: None, finding }),
+                News::Some(new) => found.push(FoundSince { new: Some(new.min(finding.count)), finding }),
+                News::All => found.push(FoundSince { new: Some(finding.count), finding }),
+                News::Unknown => found.push(FoundSince { new: None, finding }),
             }
         }
     }
@@ -321,3 +321,6 @@ fn affinity(declared: &str, is_strict: bool) -> Affinity {
         Affinity::Numeric
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ use table::Table;
 pub(super) struct Odd(String);
 
 impl Odd {
-    fn new(why: impl Into<String>) -> Self {
+    pub(super) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 }

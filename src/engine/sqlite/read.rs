@@ -12,7 +12,7 @@ use super::pages::held::Held;
 use super::pages::{PageReader, Pages};
 use super::text::{self, Encoding};
 use super::{Site, links, needs, query, quote, schema, since};
-use crate::engine::since::{Extent, Found, History};
+use crate::engine::since::{Extent, FoundSince, History};
 use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
 use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
 use crate::schema::{ObjectKind, Schema, Setting, Settings};
@@ -466,7 +466,7 @@ impl ReadTransaction for State<'_> {
         since::look_over(self)
     }
 
-    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<Found>, EngineError> {
+    fn findings_since(&mut self, history: &dyn History) -> Result<Vec<FoundSince>, EngineError> {
         since::findings(self, history)
     }
 

@@ -17,7 +17,7 @@ use super::pages::Odd;
 use super::pages::structure::Root;
 use super::read::State;
 use super::{links, quote, schema};
-use crate::engine::since::{Extent, Found, History};
+use crate::engine::since::{Extent, FoundSince, History};
 use crate::engine::{EngineError, Finding};
 use crate::schema::{ObjectKind, Schema, TableKind};
 
@@ -36,7 +36,7 @@ pub(super) fn look_over(state: &State<'_>) -> Result<(Vec<Finding>, Extent), Eng
 }
 
 /// Finds damage, and the references that point nowhere and did not before.
-pub(super) fn findings(state: &State<'_>, history: &dyn History) -> Result<Vec<Found>, EngineError> {
+pub(super) fn findings(state: &State<'_>, history: &dyn History) -> Result<Vec<FoundSince>, EngineError> {
     let schema = schema::read(state)?;
     let mut damage = match is_sound(state)? {
         true => Vec::new(),
@@ -46,7 +46,7 @@ pub(super) fn findings(state: &State<'_>, history: &dyn History) -> Result<Vec<F
         damage = virtual_tables(state, history, &schema)?;
     }
     damage.retain(|finding| finding.check == "integrity");
-    let mut found: Vec<Found> = damage.into_iter().map(|finding| Found { finding, new: None }).collect();
+    let mut found: Vec<FoundSince> = damage.into_iter().map(|finding| FoundSince { finding, new: None }).collect();
     found.extend(links::new_orphans(state, history, &schema)?);
     Ok(found)
 }
@@ -58,7 +58,7 @@ fn bytes(state: &State<'_>) -> Result<u64, EngineError> {
 }
 
 /// Tells whether the structure of the file was found sound; no where it was not, or could not be looked at.
-fn is_sound(state: &State<'_>) -> Result<bool, EngineError> {
+pub(super) fn is_sound(state: &State<'_>) -> Result<bool, EngineError> {
     let Some(pages) = &state.pages else { return Ok(false) };
     let sound = roots(state).and_then(|roots| pages.check_structure(&roots));
     state.site.check_still()?;

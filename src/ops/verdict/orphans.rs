@@ -7,7 +7,8 @@ use super::loss::{Loss, LossKind};
 use super::marks::{self, NOTHING};
 use super::search::Search;
 use super::watch::{EXAMPLES_MAX, key_of, multiset};
-use crate::engine::since::{Extent, Found};
+use crate::engine::Finding;
+use crate::engine::since::{Extent, FoundSince};
 use crate::ops::OpError;
 use crate::ops::capture::State;
 use crate::render::text::number;
@@ -21,9 +22,9 @@ const ROWS_MAX: u64 = 1 << 22;
 type Orphan = (u64, String);
 
 /// Judges the foreign key findings after against those before.
-pub(super) fn losses(search: &Search<'_>, before: Baseline<'_>, after: &[Found]) -> Result<Vec<Loss>, OpError> {
+pub(super) fn losses(search: &Search<'_>, before: Baseline<'_>, after: &[FoundSince]) -> Result<Vec<Loss>, OpError> {
     let mut losses = Vec::new();
-    for Found { finding, new } in after.iter().filter(|found| found.finding.check == "foreign_key") {
+    for FoundSince { finding, new } in after.iter().filter(|found| found.finding.check == "foreign_key") {
         let known_as = names_before(search, &finding.message);
         let is_known = |other: &&Finding| other.check == "foreign_key" && (other.message == finding.message || other.message == known_as);
         let is_checked = before.extent == Extent::All;
