@@ -20,11 +20,11 @@ fn said(path: &Path) -> Option<Vec<String>> {
     let mut statement = connection.prepare("PRAGMA quick_check").ok()?;
     let mut lines = Vec::new();
     let mut rows = statement.query([]).ok()?;
-    // A record that cannot be read ends it: that is not about structure.
+    // A record that cannot be read ends it, with no more to say than that: what stands in records is not structure.
     while let Ok(Some(row)) = rows.next() {
         lines.push(row.get::<_, String>(0).ok()?);
     }
-    let is_about_structure = |line: &String| line != "ok" && !line.contains(" value in ");
+    let is_about_structure = |line: &String| line != "ok" && line != "database disk image is malformed" && !line.contains(" value in ");
     Some(lines.into_iter().filter(is_about_structure).collect())
 }
 
