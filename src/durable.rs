@@ -64,6 +64,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.publish(path)
 }
 
+/// As [`write`], but without waiting for the disk: for what only saves time. After a power cut there may be the old file, the new one, none, or one with
+/// other bytes: whoever reads it *must* be able to tell.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_fleeting(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = TemporaryFile::create_in(directory_of(path))?;
+    file.write_all(bytes)?;
+    file.rename(path)
+}
+
 /// As [`write`], with these permissions instead of its owner's alone: for files that are not the store's.
 ///
 /// # Errors
@@ -280,6 +291,16 @@ impl TemporaryFile {
         step();
         file.sync_all()?;
         Ok(StagedFile { path: std::mem::take(&mut self.path) })
+    }
+
+    /// Gives the file its name, as [`write_fleeting`] says.
+    fn rename(mut self, path: &Path) -> io::Result<()> {
+        let Some(buffered) = self.file.take() else { return Ok(()) };
+        drop(buffered.into_inner().map_err(io::IntoInnerError::into_error)?);
+        step();
+        fs::rename(&self.path, path)?;
+        self.path = PathBuf::new();
+        Ok(())
     }
 
     /// Gives the file its name, durably; one that has the name already is replaced. The directory *must* be on the same file system.

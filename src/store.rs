@@ -512,7 +512,8 @@ impl Store {
         self.read_named(CACHE, name).ok()??.bytes.ok()
     }
 
-    /// Writes a file of the cache, whole or not at all. The cache only saves time, so that a failure is nothing to tell.
+    /// Writes a file of the cache, whole or not at all, without waiting for the disk: after a power cut it may be anything, and whoever reads it *must*
+    /// be able to tell. The cache only saves time, so that a failure is nothing to tell.
     pub fn write_cache(&self, name: &str, bytes: &[u8]) {
         if durable::create_dir(&self.dir.join(CACHE.name)).is_ok() {
             let _ = self.write_named(CACHE, name, bytes);

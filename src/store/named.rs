@@ -142,17 +142,19 @@ impl Store {
         }
     }
 
-    /// Writes the file of a name, durably, in place of one that is there.
+    /// Writes the file of a name, durably, in place of one that is there. Those of the cache are not waited for: their readers take what is odd for
+    /// nothing.
     pub(super) fn write_named(&self, folder: Folder, name: &str, bytes: &[u8]) -> Result<PathBuf, StoreError> {
         let mut candidates = self.candidates(folder, name).into_iter();
         let path = candidates.next().unwrap_or_else(|| self.folder_path(folder).join(name));
         let io = |source| StoreError::io("writing", &path, source);
+        let write = if folder.name == CACHE.name { durable::write_fleeting } else { durable::write };
         match &self.vault {
-            None => durable::write(&path, bytes).map_err(io)?,
+            None => write(&path, bytes).map_err(io)?,
             Some(vault) => {
                 let stem = vault.current.name(folder.name, name);
                 let plain = [name.as_bytes(), &[0], bytes].concat();
-                durable::write(&path, &vault.current.seal(Place::File(folder.name, &stem), &plain)).map_err(io)?;
+                write(&path, &vault.current.seal(Place::File(folder.name, &stem), &plain)).map_err(io)?;
             }
         }
         // An older kind of it would come back to life with the older key; it goes once the newer one is there for certain.
