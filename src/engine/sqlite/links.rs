@@ -8,10 +8,10 @@
 
 use std::collections::HashMap;
 
+use super::quote;
 use super::read::{FINDINGS_MAX, State};
 use super::statement::Bound;
 use super::text::Encoding;
-use super::quote;
 use crate::engine::since::{FoundSince, History, Keys};
 use crate::engine::{EngineError, Finding};
 use crate::schema::{Column, ForeignKey, ObjectKind, Schema, Table, TableKind};
@@ -213,7 +213,12 @@ impl Links<'_> {
     }
 
     /// Keeps the keys that the parent does not have, each once, with how many there are.
-    fn missing(&self, parent: &Table, columns: &[String], keys: Vec<Vec<Value>>) -> Result<HashMap<String, (u64, Vec<Value>)>, EngineError> {
+    fn missing(
+        &self,
+        parent: &Table,
+        columns: &[String],
+        keys: Vec<Vec<Value>>,
+    ) -> Result<HashMap<String, (u64, Vec<Value>)>, EngineError> {
         let terms: Vec<String> = columns.iter().enumerate().map(|(at, name)| format!("{}=?{}", quote(name), at + 1)).collect();
         let sql = format!("SELECT EXISTS(SELECT 1 FROM main.{} WHERE {})", quote(&parent.name), terms.join(" AND "));
         let fail = |error| self.state.explain(error, &format!("looking for rows of table `{}`", parent.name));
@@ -266,7 +271,8 @@ impl Links<'_> {
         };
         let primary: Vec<&str> = table.primary_key.iter().map(String::as_str).collect();
         let indexes = self.now.indexes.iter().filter(|index| index.table.eq_ignore_ascii_case(&table.name) && !index.partial);
-        begins(&primary) || indexes.into_iter().any(|index| begins(&index.columns.iter().map(|name| name.as_deref().unwrap_or("")).collect::<Vec<_>>()))
+        begins(&primary)
+            || indexes.into_iter().any(|index| begins(&index.columns.iter().map(|name| name.as_deref().unwrap_or("")).collect::<Vec<_>>()))
     }
 }
 

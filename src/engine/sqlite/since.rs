@@ -91,7 +91,8 @@ fn roots(state: &State<'_>) -> Result<Vec<Root>, Odd> {
             "index" => {
                 let partial = partial.ok_or_else(|| Odd::new("an index is of no table"))?;
                 let table = table.to_ascii_lowercase();
-                let of = tables.iter().find(|(name, _)| *name == table).map(|(_, at)| *at).ok_or_else(|| Odd::new("an index is of no table"))?;
+                let of =
+                    tables.iter().find(|(name, _)| *name == table).map(|(_, at)| *at).ok_or_else(|| Odd::new("an index is of no table"))?;
                 roots.push(Root { page, has_row_numbers: false, as_many_as: (!partial).then_some(of) });
             }
             _ => return Err(Odd::new("something that has no rows has pages")),
@@ -105,7 +106,8 @@ fn virtual_tables(state: &State<'_>, history: &dyn History, schema: &Schema) -> 
     let is_same = |name: &str| history.name_then(name).is_some() && history.is_same(name);
     let mut findings = Vec::new();
     for table in schema.tables.iter().filter(|table| matches!(table.kind, TableKind::Virtual { .. })) {
-        let shadows = schema.tables.iter().filter(|shadow| matches!(&shadow.kind, TableKind::Shadow { of } if of.eq_ignore_ascii_case(&table.name)));
+        let shadows =
+            schema.tables.iter().filter(|shadow| matches!(&shadow.kind, TableKind::Shadow { of } if of.eq_ignore_ascii_case(&table.name)));
         let sql = |schema: &Schema| schema.object(ObjectKind::Table, &table.name).and_then(|object| object.sql.clone());
         // What is indexed may stand in a table that is not the module's.
         let is_of_others = sql(schema).is_some_and(|sql| sql.to_ascii_lowercase().contains("content"));

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Baseline, cause};
 use super::loss::{Loss, LossKind};
 use super::marks::{self, NOTHING};
 use super::search::Search;
 use super::watch::{EXAMPLES_MAX, key_of, multiset};
+use super::{Baseline, cause};
 use crate::engine::Finding;
 use crate::engine::since::{Extent, FoundSince};
 use crate::ops::OpError;

@@ -15,8 +15,8 @@ mod tree;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::source::Source;
 use super::Odd;
+use super::source::Source;
 use page::{Fill, Shape};
 use tree::Leaf;
 
@@ -64,7 +64,7 @@ impl Used {
 }
 
 /// Checks the structure of a file; `roots` are those of all its trees, the schema's among them.
-pub(in crate::engine::sqlite) fn check(source: &Source, roots: &[Root]) -> Result<(), Odd> {
+pub(super) fn check(source: &Source, roots: &[Root]) -> Result<(), Odd> {
     let used = Used::new(source.pages());
     let mut head = vec![0; source.page_bytes()];
     source.read(1, &mut head)?;

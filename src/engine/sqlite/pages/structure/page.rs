@@ -143,7 +143,8 @@ impl Fill {
         let mut after = content;
         while free != 0 {
             let block = page.get(free..free + 4).filter(|_| free >= after).ok_or_else(|| odd("a free block stands in an odd place"))?;
-            let (next, length) = (usize::from(u16::from_be_bytes([block[0], block[1]])), usize::from(u16::from_be_bytes([block[2], block[3]])));
+            let (next, length) =
+                (usize::from(u16::from_be_bytes([block[0], block[1]])), usize::from(u16::from_be_bytes([block[2], block[3]])));
             // Less than four bytes behind it would belong to it.
             if length < 4 || free + length > self.usable || (next != 0 && next < free + length + 4) {
                 return Err(odd("a free block has an odd size"));
