@@ -26,6 +26,9 @@ pub const GROUP_BYTES_TARGET: u64 = 256 * 1024;
 /// The JSON bytes at which a row group ends whatever its keys say.
 pub const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// The bytes that are set aside for the first chunk of a column.
+const CHUNK_BYTES_FIRST: usize = 1024;
+
 /// How a table's columns are read, named and addressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableShape {
@@ -173,10 +176,14 @@ pub struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    fn new(default: Arc<str>) -> Self {
-        Self { json: vec![b'['], last: 1, default, is_default: true, large: Vec::new(), large_bytes: 0 }
+    /// Begins a chunk that is likely to have so many bytes.
+    fn new(default: Arc<str>, bytes: usize) -> Self {
+        let mut json = Vec::with_capacity(bytes);
+        json.push(b'[');
+        Self { json, last: 1, default, is_default: true, large: Vec::new(), large_bytes: 0 }
     }
 
+    #[inline]
     fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         if self.json.len() > 1 {
             self.json.push(b',');
@@ -187,6 +194,7 @@ impl ColumnWriter {
     }
 
     /// Appends NULL.
+    #[inline]
     pub fn push_null(&mut self) {
         self.push_with(value::encode_null);
     }
@@ -202,16 +210,19 @@ impl ColumnWriter {
     }
 
     /// Appends an integer.
+    #[inline]
     pub fn push_integer(&mut self, integer: i64) {
         self.push_with(|out| value::encode_integer(out, integer));
     }
 
     /// Appends a real.
+    #[inline]
     pub fn push_real(&mut self, real: f64) {
         self.push_with(|out| value::encode_real(out, real));
     }
 
     /// Appends text, UTF-8 or not.
+    #[inline]
     pub fn push_text(&mut self, bytes: &[u8]) {
         if bytes.len() > LARGE_BYTES {
             self.push_large(bytes, value::encode_text);
@@ -234,6 +245,7 @@ impl ColumnWriter {
     }
 
     /// Appends a blob.
+    #[inline]
     pub fn push_blob(&mut self, bytes: &[u8]) {
         if bytes.len() > LARGE_BYTES {
             self.push_large(bytes, value::encode_blob);
@@ -292,12 +304,8 @@ impl GroupBuilder {
     /// Starts on a table's first row.
     pub fn new(shape: &TableShape, rule: CutRule) -> Self {
         let defaults: Vec<Arc<str>> = shape.columns.iter().map(|column| column.default.as_str().into()).collect();
-        let columns = Self::writers(&defaults);
+        let columns = defaults.iter().map(|default| ColumnWriter::new(Arc::clone(default), CHUNK_BYTES_FIRST)).collect();
         Self { identity: shape.identity.clone(), defaults, rule, columns, rows: 0, first_key: String::new(), key: Vec::new(), hash: 0 }
-    }
-
-    fn writers(defaults: &[Arc<str>]) -> Vec<ColumnWriter> {
-        defaults.iter().map(|default| ColumnWriter::new(Arc::clone(default))).collect()
     }
 
     /// Returns the writers, one a column of the shape, in its order.
@@ -306,6 +314,7 @@ impl GroupBuilder {
     }
 
     /// Ends the row to which each column got its value; returns the group if this row is its last.
+    #[inline]
     pub fn end_row(&mut self) -> Option<RowGroup> {
         self.rows += 1;
         let key_cells = self.identity.iter().map(|&column| self.columns[column].last_cell());
@@ -354,7 +363,10 @@ impl GroupBuilder {
         if self.rows == 0 {
             return None;
         }
-        let columns = std::mem::replace(&mut self.columns, Self::writers(&self.defaults));
+        // The next group is about as long as this one.
+        let next = |(default, column): (&Arc<str>, &ColumnWriter)| ColumnWriter::new(Arc::clone(default), column.json.len() * 5 / 4 + 16);
+        let next = self.defaults.iter().zip(&self.columns).map(next).collect();
+        let columns = std::mem::replace(&mut self.columns, next);
         let group = RowGroup {
             rows: self.rows,
             first_key: std::mem::take(&mut self.first_key),
@@ -426,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_large_value_is_an_object_of_its_own() {
-        let mut writer = ColumnWriter::new("null".into());
+        let mut writer = ColumnWriter::new("null".into(), 0);
         let text = "x".repeat(LARGE_BYTES + 1);
         writer.push_text(text.as_bytes());
         let chunk = writer.finish();

@@ -234,6 +234,7 @@ const PAIRS: [u8; 200] = {
 };
 
 /// Appends the digits of a number.
+#[inline]
 fn encode_unsigned(out: &mut Vec<u8>, mut rest: u64) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
@@ -251,7 +252,23 @@ fn encode_unsigned(out: &mut Vec<u8>, mut rest: u64) {
         at -= 1;
         digits[at] = b'0' + rest as u8;
     }
-    out.extend_from_slice(&digits[at..]);
+    append_last(out, &digits, at);
+}
+
+/// Appends the last of some bytes, from one on: as many as mostly are there are copied at once, since a copy of a known length is no call.
+#[inline]
+fn append_last(out: &mut Vec<u8>, bytes: &[u8; 20], from: usize) {
+    if from >= 12 {
+        let count = bytes.len() - from;
+        let mut short = [0_u8; 8];
+        for (to, byte) in short.iter_mut().zip(&bytes[from..]) {
+            *to = *byte;
+        }
+        out.extend_from_slice(&short);
+        out.truncate(out.len() - (short.len() - count));
+    } else {
+        out.extend_from_slice(&bytes[from..]);
+    }
 }
 
 /// Appends a real.
@@ -274,32 +291,55 @@ pub fn encode_real(out: &mut Vec<u8>, value: f64) {
 /// Appends a real that has at most two digits after the point, and few before it; tells whether it is one.
 ///
 /// Two decimals of at most 15 digits never stand for the same real, so the one that was found here is the shortest too.
+#[inline]
 fn encode_short_real(out: &mut Vec<u8>, value: f64) -> bool {
     const LIMIT: f64 = 1e13;
     let hundredths = value * 100.0;
     if hundredths.abs() >= LIMIT || hundredths.abs() < 1.0 || hundredths.is_nan() {
         return false;
     }
+    // Whether it is rounded well shows below; `round` would be a call.
     #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
-    let whole = hundredths.round() as i64;
+    let whole = (hundredths + 0.5_f64.copysign(hundredths)) as i64;
     if whole as f64 / 100.0 != value {
         return false;
     }
-    let size = whole.unsigned_abs();
     if whole < 0 {
         out.push(b'-');
     }
-    encode_unsigned(out, size / 100);
-    let rest = (size % 100) as u8;
-    out.extend_from_slice(&[b'.', b'0' + rest / 10]);
-    if rest % 10 > 0 {
-        out.push(b'0' + rest % 10);
+    let mut digits = [0_u8; 20];
+    let size = whole.unsigned_abs();
+    let mut at = 17;
+    let pair = (size % 100) as usize * 2;
+    digits[at] = b'.';
+    digits[18..20].copy_from_slice(&PAIRS[pair..pair + 2]);
+    let mut rest = size / 100;
+    while rest >= 100 {
+        let pair = (rest % 100) as usize * 2;
+        rest /= 100;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    }
+    let pair = rest as usize * 2;
+    at -= 2;
+    digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    at += usize::from(rest < 10);
+    append_last(out, &digits, at);
+    if digits[19] == b'0' {
+        out.pop();
     }
     true
 }
 
 /// Appends text, whatever its length and its bytes.
 pub fn encode_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    if is_plain(bytes) {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     if std::str::from_utf8(bytes).is_err() {
         out.extend_from_slice(b"{\"text\":\"");
         encode_base64(out, bytes);
@@ -308,11 +348,6 @@ pub fn encode_text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.reserve(bytes.len() + 2);
     out.push(b'"');
-    if !needs_escapes(bytes) {
-        out.extend_from_slice(bytes);
-        out.push(b'"');
-        return;
-    }
     let mut start = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let escape = ESCAPES[usize::from(byte)];
@@ -332,22 +367,28 @@ pub fn encode_text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Tells whether any byte is to be escaped, eight at a time: a byte has its high bit set in `hit` if it is below 0x20, `"` or `\`.
-fn needs_escapes(bytes: &[u8]) -> bool {
+/// Tells whether all bytes are ASCII and none is to be escaped, eight at a time: a byte has its high bit set in `hit` if it is below 0x20, `"`, `\`, or above 0x7f.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let hit = |word: u64| {
         // The usual test for a zero byte (Hacker's Delight, 6-1) after an exclusive or; it may only err after a true hit.
         let equals = |byte: u8| {
             let other = word ^ (LOW * u64::from(byte));
-            other.wrapping_sub(LOW) & !other & HIGH
+            other.wrapping_sub(LOW) & !other
         };
-        let below = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
-        below | equals(b'"') | equals(b'\\')
+        let below = word.wrapping_sub(LOW * 0x20) & !word;
+        (below | equals(b'"') | equals(b'\\') | word) & HIGH
     };
-    let mut words = bytes.chunks_exact(8);
-    let any = words.by_ref().fold(0, |seen, chunk| seen | hit(u64::from_le_bytes(chunk.try_into().expect("chunks have eight bytes"))));
-    any != 0 || words.remainder().iter().any(|byte| ESCAPES[usize::from(*byte)] != 0)
+    let (words, rest) = bytes.as_chunks::<8>();
+    let any = words.iter().fold(0, |seen, word| seen | hit(u64::from_le_bytes(*word)));
+    // The last eight again, where there are so many.
+    let last = match bytes.last_chunk::<8>() {
+        Some(last) => hit(u64::from_le_bytes(*last)),
+        None => u64::from(rest.iter().any(|byte| ESCAPES[usize::from(*byte)] != 0 || *byte >= 0x80)),
+    };
+    any | last == 0
 }
 
 /// For each byte the letter that follows the backslash, 0 where the byte stands as itself.
@@ -493,11 +534,11 @@ mod tests {
 
     #[test]
     fn escapes_are_seen_wherever_they_stand() {
-        for byte in 0..=255_u8 {
-            for at in 0..20 {
-                let mut bytes = [b'a'; 20];
+        for (byte, length) in (0..=255_u8).flat_map(|byte| [1, 5, 8, 20].map(|length| (byte, length))) {
+            for at in 0..length {
+                let mut bytes = vec![b'a'; length];
                 bytes[at] = byte;
-                assert_eq!(needs_escapes(&bytes), ESCAPES[usize::from(byte)] != 0, "{byte} at {at}");
+                assert_eq!(is_plain(&bytes), ESCAPES[usize::from(byte)] == 0 && byte < 0x80, "{byte} at {at}");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::files::{self, Captured, Unreadable};
 use super::memory::Memory;
 use super::seen::{self, Seen};
-use super::tables::{Known, Reading};
+use super::tables::{Found, Known, Reading};
 use super::{OpError, Session};
 use crate::engine::{Changes, ReadTransaction};
 use crate::id::ObjectId;
@@ -149,14 +149,14 @@ pub struct References<'a> {
 ///
 /// # Errors
 /// As [`read_state`].
-pub fn read_ids(
+pub(super) fn read_ids(
     transaction: &mut dyn ReadTransaction,
     store: &Store,
     reference: &State,
     known: Option<&State>,
     wanted: &dyn Fn(&str) -> bool,
     progress: &dyn Progress,
-) -> Result<Vec<(ObjectId, TableManifest)>, OpError> {
+) -> Result<Vec<Found>, OpError> {
     let batch = store.begin(BatchMode::IdsOnly)?;
     let mut shapes = transaction.shapes()?;
     shapes.retain(|shape| wanted(&shape.name));
@@ -165,7 +165,7 @@ pub fn read_ids(
     let reading = Reading { store, batch: &batch, shapes: &shapes, reference: Some(reference), known, rules: Rules::Keep, progress };
     let found = reading.run(transaction)?;
     batch.finish()?;
-    Ok(found.into_iter().map(|table| (table.id, table.manifest)).collect())
+    Ok(found)
 }
 
 /// Returns a shape as a state of an earlier format keeps it, whose ids are to be compared with.
@@ -410,5 +410,13 @@ pub fn load(store: &Store, snapshot: &Snapshot) -> Result<State, OpError> {
     };
     let tables = snapshot.tables.iter().map(table).collect::<Result<_, OpError>>()?;
     let schema = object(store, "schema", snapshot.schema)?;
-    Ok(State { schema_id: snapshot.schema, schema, settings: snapshot.settings.clone(), tables, format: snapshot.format, mark: None, memory: None })
+    Ok(State {
+        schema_id: snapshot.schema,
+        schema,
+        settings: snapshot.settings.clone(),
+        tables,
+        format: snapshot.format,
+        mark: None,
+        memory: None,
+    })
 }

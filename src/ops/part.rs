@@ -51,7 +51,15 @@ pub fn nothing(state: &State) -> State {
 
 fn with_schema(state: &State, schema: Schema, tables: Vec<(ObjectId, crate::snapshot::manifest::TableManifest)>) -> State {
     let json = serde_json::to_vec(&schema).expect("a schema has string keys and no failing serializer");
-    State { schema_id: ObjectId::of(&json), schema, settings: state.settings.clone(), tables, format: state.format, mark: None, memory: None }
+    State {
+        schema_id: ObjectId::of(&json),
+        schema,
+        settings: state.settings.clone(),
+        tables,
+        format: state.format,
+        mark: None,
+        memory: None,
+    }
 }
 
 /// Finds the objects that belong to tables, and what they need in turn.

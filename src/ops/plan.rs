@@ -293,7 +293,15 @@ pub fn merge(live: &State, target: &State, names: &[String]) -> Result<State, Op
         .collect();
     let json = serde_json::to_vec(&schema).expect("a schema has string keys and no failing serializer");
     let schema_id = ObjectId::of(&json);
-    Ok(State { schema_id, schema, settings: live.settings.clone(), tables, format: live.format.min(target.format), mark: None, memory: None })
+    Ok(State {
+        schema_id,
+        schema,
+        settings: live.settings.clone(),
+        tables,
+        format: live.format.min(target.format),
+        mark: None,
+        memory: None,
+    })
 }
 
 /// Puts indexes and triggers that stand before their table or view at the end: no database reads them in that order.

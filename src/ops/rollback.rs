@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use super::capture::{self, Label, References, Rules, State, Taken, exact_setting
 use super::compare::{decode_cells, has_same_rules};
 use super::files::back::Beside;
 use super::journal::{self, Entry, OperationKind, OperationResult, Phase};
+use super::memory::Memory;
 use super::plan::{Plan, RowAction, merge, plan};
 use super::{FileLook, OpError, Session, seen, with_causes};
 use crate::engine::{BoxError, Engine, EngineError, Obstacle, PatchTarget, WriteTransaction};
@@ -114,7 +116,7 @@ fn refresh(target: &mut dyn PatchTarget, plan: &Plan, wanted: &State) -> Result<
     Ok(())
 }
 
-/// Carries out a plan in a transaction and proves the result by ids.
+/// Carries out a plan in a transaction and proves the result by ids; returns what is to be remembered of how the result was read as well.
 ///
 /// # Errors
 /// The engine's and the store's; [`OpError::NotProven`] if the result is not the target. The transaction must be dropped then.
@@ -124,7 +126,7 @@ fn apply_proven(
     live: &State,
     wanted: &State,
     session: &Session<'_>,
-) -> Result<Written, OpError> {
+) -> Result<(Written, Option<Arc<Memory>>), OpError> {
     let store = session.store;
     let mut written = apply_objects(transaction, plan, live, wanted, store)?;
     if plan.schema_differs || !plan.drop.is_empty() {
@@ -134,21 +136,27 @@ fn apply_proven(
     transaction.finish_rows(&wanted.schema)?;
     let settled: HashSet<&str> =
         plan.tables.iter().filter(|table| table.action == RowAction::Settle).map(|table| table.name.as_str()).collect();
-    for (id, found) in capture::read_ids(transaction, store, wanted, None, &|name| settled.contains(name), session.progress)? {
-        if let Some((wanted_id, to)) = wanted.table(&found.name)
-            && *wanted_id != id
+    for found in capture::read_ids(transaction, store, wanted, None, &|name| settled.contains(name), session.progress)? {
+        if let Some((wanted_id, to)) = wanted.table(&found.manifest.name)
+            && *wanted_id != found.id
         {
             transaction.clear_table(&to.shape())?;
             written.inserted += fill(transaction, to, store)?;
         }
     }
     transaction.write_settings(&wanted.settings)?;
-    prove(transaction, plan, live, wanted, session)?;
-    Ok(written)
+    let memory = prove(transaction, plan, live, wanted, session)?;
+    Ok((written, memory))
 }
 
-/// Reads back, inside the transaction, everything that the plan touched, and compares ids with the target's.
-fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, live: &State, wanted: &State, session: &Session<'_>) -> Result<(), OpError> {
+/// Reads back, inside the transaction, everything that the plan touched, and compares ids with the target's. Returns what is to be remembered of it.
+fn prove(
+    transaction: &mut dyn WriteTransaction,
+    plan: &Plan,
+    live: &State,
+    wanted: &State,
+    session: &Session<'_>,
+) -> Result<Option<Arc<Memory>>, OpError> {
     let not_proven = |what: String| Err(OpError::NotProven { what });
     let schema = transaction.schema()?;
     // The rest of a schema is what these objects mean to the engine of the day.
@@ -169,7 +177,7 @@ fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, live: &State, want
     let found = capture::read_ids(transaction, session.store, wanted, Some(live), &|name| touched.contains(name), session.progress)?;
     for name in touched {
         let expected = wanted.table(name).map(|(id, _)| *id);
-        let actual = found.iter().find(|(_, manifest)| manifest.name == name).map(|(id, _)| *id);
+        let actual = found.iter().find(|table| table.manifest.name == name).map(|table| table.id);
         let is_computed = wanted.schema.table(name).is_some_and(|table| table.kind == TableKind::Materialized);
         if expected != actual && is_computed {
             session.progress.warn(&format!(
@@ -179,7 +187,14 @@ fn prove(transaction: &mut dyn WriteTransaction, plan: &Plan, live: &State, want
             return not_proven(format!("the rows of table `{name}` would differ"));
         }
     }
-    Ok(())
+    let Some(earlier) = &live.memory else { return Ok(None) };
+    let keys: Vec<(&str, String)> = wanted.tables.iter().map(|(id, manifest)| (manifest.name.as_str(), id.to_string())).collect();
+    let facts = |id: &ObjectId| {
+        let read = found.iter().find(|table| table.id == *id).and_then(|table| table.facts.clone());
+        Some((*id, read.or_else(|| earlier.tables.get(id).cloned())?))
+    };
+    let engine = transaction.memory(&keys)?;
+    Ok(engine.map(|engine| Arc::new(Memory { tables: wanted.tables.iter().filter_map(|(id, _)| facts(id)).collect(), engine })))
 }
 
 /// Hands a batch of rows to the target; returns how many it took.
@@ -534,7 +549,7 @@ fn finish(
     // Nobody writes from here on: what is the file's now is what the transaction began with.
     let memory = taken.state.memory.clone().or_else(|| seen::memory_of_now(session));
     let taken = Taken { state: State { memory, ..taken.state }, ..taken };
-    let written = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
+    let (written, memory) = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
     // Everything that the new snapshot refers to is durable before the database is what it says.
     let batch = session.store.begin(BatchMode::Durable)?;
     build::put_json(&batch, &wanted.schema, None)?;
@@ -544,8 +559,8 @@ fn finish(
     if let Some(files) = &mut files {
         files.publish();
     }
-    // The mark is of the state before.
-    let wanted = State { mark: None, memory: None, ..wanted };
+    // The mark is of the state before; the memory is of this one.
+    let wanted = State { mark: None, memory, ..wanted };
     let after = save_after(session, label, wanted, &taken, files.as_deref_mut());
     let files = files.and_then(|files| files.written.clone());
     Ok(RolledBack { safety: taken, plan, written, after, files })
@@ -716,7 +731,7 @@ pub fn restore(session: &Session<'_>, engine: &mut dyn Engine, target: &State) -
         return Err(OpError::Unwritable(obstacles));
     }
     let mut transaction = engine.begin_write()?;
-    let written = apply_proven(&mut *transaction, &plan, &empty, target, session)?;
+    let (written, _) = apply_proven(&mut *transaction, &plan, &empty, target, session)?;
     transaction.commit()?;
     Ok((plan, written))
 }

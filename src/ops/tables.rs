@@ -410,7 +410,13 @@ impl Reading<'_> {
                 jobs.push(Job { table, part: None, bytes: known_bytes, at: 0, parts: 1 });
             }
             let count = parts.len();
-            jobs.extend(parts.into_iter().enumerate().map(|(at, part)| Job { table, bytes: part.bytes, part: Some(part), at, parts: count }));
+            jobs.extend(parts.into_iter().enumerate().map(|(at, part)| Job {
+                table,
+                bytes: part.bytes,
+                part: Some(part),
+                at,
+                parts: count,
+            }));
         }
         jobs.sort_by_key(|job| std::cmp::Reverse(job.bytes));
         Ok(jobs)

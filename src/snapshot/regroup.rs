@@ -3,11 +3,11 @@
 //! *Must*: the result has the id that building from all rows would give. Where each group that was read again has its rows and its last key as before, the tree keeps
 //! its shape, and only the nodes above them are built anew; else it is built anew over all groups.
 
+use super::build::Bases;
 use super::build::{StoredGroup, assemble_sized, digest, put_json};
+use super::compare::Objects;
 use super::manifest::{Group, ManifestColumn, TableManifest};
 use super::splice::{SpliceError, Tree, Updates};
-use super::build::Bases;
-use super::compare::Objects;
 use crate::id::ObjectId;
 use crate::rows::{GROUP_BYTES_MAX, TableShape};
 use crate::store::Batch;
@@ -142,7 +142,8 @@ pub fn regroup(
             let root = Tree { batch, objects, updates: &updates, at: 0 }.node(root, manifest.depth)?;
             let groups = || all.iter().map(|stored| &stored.group);
             let columns = shape.columns.iter().enumerate();
-            let columns = columns.map(|(at, column)| ManifestColumn { shape: column.clone(), digest: digest(at, &column.default, groups()) });
+            let columns =
+                columns.map(|(at, column)| ManifestColumn { shape: column.clone(), digest: digest(at, &column.default, groups()) });
             let after = TableManifest { name: shape.name.clone(), columns: columns.collect(), bytes, root: Some(root), ..manifest.clone() };
             (put_json(batch, &after, Some(&id))?, after)
         }

@@ -141,12 +141,20 @@ impl Pages {
         read().map_err(|odd| self.give_up(shape, odd))
     }
 
-    /// Returns what is to be remembered of the tables that were read, each under the key that is given for it.
+    /// Returns what is to be remembered of the tables that were read, each under the key that is given for it; and what was remembered under such a key before, of those
+    /// that nobody asked for.
     pub fn memory(&self, keys: &[(&str, String)]) -> Vec<u8> {
         let planned = self.tables();
-        let table = |(name, key): &(&str, String)| Some((key.clone(), planned.get(*name)?.as_ref().ok()?.memory()?));
+        let mut earlier = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = |(name, key): &(&str, String)| {
+            let memory = match planned.get(*name) {
+                Some(read) => read.as_ref().ok()?.memory()?,
+                None => earlier.remove(key)?,
+            };
+            Some((key.clone(), memory))
+        };
         let (page_bytes, usable) = (self.source.page_bytes() as u32, self.source.usable() as u32);
-        Memory { page_bytes, usable, encoding: self.source.encoding(), tables: keys.iter().filter_map(table).collect() }.to_bytes()
+        Memory { page_bytes, usable, encoding: self.source.encoding(), tables: keys.iter().filter_map(&mut table).collect() }.to_bytes()
     }
 
     /// Makes a table one to be read through SQL.

@@ -25,7 +25,12 @@ pub(super) fn of_table(state: &State<'_>, shape: &TableShape) -> Result<Layout, 
     };
     let field = |(at, line): (usize, &&schema::ColumnLine)| {
         let column = at + skip;
-        Field { column, is_row_number: alias == Some(column), is_real: record::is_real(&line.declared_type), missing: missing(line, shape, column) }
+        Field {
+            column,
+            is_row_number: alias == Some(column),
+            is_real: record::is_real(&line.declared_type),
+            missing: missing(line, shape, column),
+        }
     };
     Ok(Layout { row_number, fields: stored.iter().enumerate().map(field).collect() })
 }

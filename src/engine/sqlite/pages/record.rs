@@ -31,12 +31,14 @@ pub(super) struct Field {
 }
 
 /// Reads a variable-length integer; returns it with its length.
-#[inline]
+#[inline(always)]
 pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let &first = bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
-    }
+    if first < 0x80 { Some((u64::from(first), 1)) } else { long_varint(bytes, first) }
+}
+
+/// Reads a variable-length integer of more than one byte.
+fn long_varint(bytes: &[u8], first: u8) -> Option<(u64, usize)> {
     let mut value = u64::from(first & 0x7f);
     for at in 1..8 {
         let &byte = bytes.get(at)?;
@@ -57,7 +59,10 @@ fn integer(bytes: &[u8]) -> i64 {
         [a, b] => i64::from(i16::from_be_bytes([a, b])),
         [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
         [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-        _ => bytes.iter().enumerate().fold(0, |value, (at, &byte)| if at == 0 { i64::from(byte as i8) } else { value << 8 | i64::from(byte) }),
+        _ => bytes
+            .iter()
+            .enumerate()
+            .fold(0, |value, (at, &byte)| if at == 0 { i64::from(byte as i8) } else { value << 8 | i64::from(byte) }),
     }
 }
 
@@ -183,10 +188,32 @@ mod tests {
     fn affinity_is_what_sqlite_makes_of_a_type() {
         let connection = rusqlite::Connection::open_in_memory().expect("a database");
         for declared in [
-            "", "REAL", "real", "DOUBLE", "DOUBLE PRECISION", "FLOAT", "FLOATING POINT", "CHARINT", "REAL TEXT", "TEXT REAL", "BLOB REAL", "REAL BLOB",
-            "NUMERIC", "DECIMAL(10,5)", "DATE", "POINT", "realint", "xreal", "REALCHAR", "ANY", "BOOLEAN", "floaty mcfloat",
+            "",
+            "REAL",
+            "real",
+            "DOUBLE",
+            "DOUBLE PRECISION",
+            "FLOAT",
+            "FLOATING POINT",
+            "CHARINT",
+            "REAL TEXT",
+            "TEXT REAL",
+            "BLOB REAL",
+            "REAL BLOB",
+            "NUMERIC",
+            "DECIMAL(10,5)",
+            "DATE",
+            "POINT",
+            "realint",
+            "xreal",
+            "REALCHAR",
+            "ANY",
+            "BOOLEAN",
+            "floaty mcfloat",
         ] {
-            connection.execute_batch(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t(a {declared}); INSERT INTO t VALUES(1)")).expect("made");
+            connection
+                .execute_batch(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t(a {declared}); INSERT INTO t VALUES(1)"))
+                .expect("made");
             let found: String = connection.query_row("SELECT typeof(a) FROM t", [], |row| row.get(0)).expect("read");
             assert_eq!(is_real(declared), found == "real", "{declared}");
         }

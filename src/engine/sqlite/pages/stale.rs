@@ -141,7 +141,15 @@ impl Stale {
     }
 
     /// Reads a group that is to be read again, and those after it up to one that begins as it did; returns which, or how many there were.
-    pub fn read(&self, table: &Table, source: &Source, shape: &TableShape, rule: CutRule, group: usize, sink: Sink<'_>) -> Result<usize, Odd> {
+    pub fn read(
+        &self,
+        table: &Table,
+        source: &Source,
+        shape: &TableShape,
+        rule: CutRule,
+        group: usize,
+        sink: Sink<'_>,
+    ) -> Result<usize, Odd> {
         let at = self.begins.binary_search_by_key(&group, |(_, group)| *group).ok();
         let begin = at.and_then(|at| self.begins.get(at)).map(|(place, _)| *place);
         let (first, mut from) = begin.ok_or_else(|| Odd::new("it is not known where a group begins"))?;
@@ -269,7 +277,8 @@ fn look(
             }
             // A builder of its own, since what it collects is of no use.
             let mut reader = new();
-            let now = reader.read_leaf(number, bytes, &mut |_| ControlFlow::Continue(()))?.ok_or_else(|| Odd::new("a leaf is not there"))?;
+            let now =
+                reader.read_leaf(number, bytes, &mut |_| ControlFlow::Continue(()))?.ok_or_else(|| Odd::new("a leaf is not there"))?;
             let is_edited = is_old && (now.cuts, now.rows) == (mark.cuts, mark.rows);
             found.has_surplus |= reader.has_surplus;
             found.changed.push((place, if is_edited { LeafState::Edited } else { LeafState::Recut }, now));

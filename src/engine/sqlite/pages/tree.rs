@@ -72,7 +72,8 @@ impl<'p> Page<'p> {
     pub fn children(&self) -> Result<Vec<u32>, Odd> {
         let mut children = Vec::with_capacity(self.cells + 1);
         for at in 0..self.cells {
-            children.push(self.cell(at)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| Odd::new("a cell ends early"))?);
+            children
+                .push(self.cell(at)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| Odd::new("a cell ends early"))?);
         }
         children.push(self.right);
         Ok(children)

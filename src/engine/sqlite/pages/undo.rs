@@ -36,7 +36,9 @@ pub(super) fn changed_pages(journal: &Path, page_bytes: usize) -> Result<HashSet
         read_exact_at(&file, &mut header, at)?;
         let number = |from: usize| u32::from_be_bytes(std::array::from_fn(|byte| header[from + byte]));
         let (records, sector) = (u64::from(number(8)), u64::from(number(20)));
-        if header[..8] != MAGIC || !SECTOR_BYTES.contains(&sector) || number(24) as usize != page_bytes {
+        // A header that is not synced yet has no magic.
+        let is_begun = header[..12] == [0; 12];
+        if !is_begun && header[..8] != MAGIC || !SECTOR_BYTES.contains(&sector) || number(24) as usize != page_bytes {
             return Err(odd());
         }
         at += sector;
