@@ -277,6 +277,11 @@ pub trait ReadTransaction {
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
 
+    /// Tells whether this transaction reads tables whole ([`ReadTransaction::read_table`]). One that stands beside another may read parts alone.
+    fn reads_tables(&self) -> bool {
+        true
+    }
+
     /// Splits a table with a key into consecutive parts of about the same size, at most so many, that can be read side by side; none where that cannot
     /// be done, or would not help.
     ///

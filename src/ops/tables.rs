@@ -263,15 +263,21 @@ impl Reading<'_> {
         bases: &[OnceLock<Bases>],
         tables: &[usize],
     ) -> Result<Stored, OpError> {
-        let jobs = self.jobs(transaction, siblings.len() + 1, tables)?;
+        let (parts, whole): (Vec<Job>, Vec<Job>) =
+            self.jobs(transaction, siblings.len() + 1, tables)?.into_iter().partition(|job| job.part.is_some());
         let stored: Mutex<Stored> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
         let ends: Mutex<Vec<Vec<(usize, Ends)>>> = Mutex::new(self.shapes.iter().map(|_| Vec::new()).collect());
         // Tables whose parts cannot be joined, or are void.
         let apart: Mutex<BTreeSet<usize>> = Mutex::default();
-        let next = AtomicUsize::new(0);
+        let (next_whole, next_part) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // Tables that only some transactions can read come first, so that none of them is left for the end.
+        let next = |transaction: &dyn ReadTransaction| {
+            let whole = if transaction.reads_tables() { whole.get(next_whole.fetch_add(1, Ordering::Relaxed)) } else { None };
+            whole.or_else(|| parts.get(next_part.fetch_add(1, Ordering::Relaxed)))
+        };
         self.store(&stored, |send| {
             let work = |transaction: &mut dyn ReadTransaction| -> Result<(), OpError> {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(job) = next(transaction) {
                     let Job { table, at, parts, .. } = *job;
                     let (shape, rule) = (&self.shapes[table], rules[table]);
                     let bases = bases[table].get_or_init(|| self.bases(table));

@@ -103,9 +103,9 @@ fn a_store_of_a_newer_format_is_left_alone() {
     let sandbox = Sandbox::with(ONE);
     sandbox.dbelay(&["snapshot"]).exits(0);
     let path = sandbox.path(".dbelay/config.json");
-    let config = std::fs::read_to_string(&path).unwrap().replace("\"format\":1", "\"format\":9");
+    let config = std::fs::read_to_string(&path).unwrap().replace("\"format\":3", "\"format\":9");
     std::fs::write(&path, config).unwrap();
-    check(&sandbox, &["snapshot"], 2, &["has format version 9; this dbelay reads up to 2"]);
+    check(&sandbox, &["snapshot"], 2, &["has format version 9; this dbelay reads up to 3"]);
     check(&sandbox, &["log"], 2, &["format version 9"]);
 }
 

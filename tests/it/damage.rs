@@ -29,7 +29,7 @@ fn small() -> Sandbox {
     sandbox.sql("CREATE TABLE extra(id INTEGER PRIMARY KEY, y); INSERT INTO extra VALUES(1,2.5)");
     sandbox.dbelay(&["snapshot", "--tag", "three"]).exits(0);
     sandbox.dbelay(&["fsck", "--read-data", "--sample", "1%"]).exits(0);
-    assert_eq!(files(&sandbox.path(".dbelay/cache")).len(), 1);
+    assert_eq!(files(&sandbox.path(".dbelay/cache")).len(), 2);
     sandbox
 }
 

@@ -243,6 +243,10 @@ impl ReadTransaction for PageReader {
         self.cannot()
     }
 
+    fn reads_tables(&self) -> bool {
+        false
+    }
+
     fn read_table(&mut self, shape: &TableShape, _: CutRule, _: &mut dyn FnMut(RowGroup) -> ControlFlow<()>) -> Result<(), EngineError> {
         Err(EngineError::Void(format!("table `{}` is to be read through SQL", shape.name)))
     }
