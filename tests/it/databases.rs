@@ -11,10 +11,12 @@ use crate::sandbox::{Sandbox, copy_database};
 pub fn check(name: &str, sandbox: &Sandbox, damage: &dyn Fn(&Sandbox)) {
     println!("{name}");
     let before = sandbox.copy_db("before.db");
+    crate::pages::assert_both_ways_agree(&before);
     let writable = writable_tables(&before);
     sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
     damage(sandbox);
     let after = sandbox.copy_db("after.db");
+    crate::pages::assert_both_ways_agree(&after);
     sandbox.dbelay(&["diff", "good"]).exits(0);
     sandbox.dbelay(&["rollback", "good"]).exits(0);
     oracle::assert_same(&before, &sandbox.db());

@@ -33,6 +33,7 @@ mod lost_writes;
 mod migrate;
 mod npm;
 mod oracle;
+mod pages;
 #[cfg(target_os = "linux")]
 mod pairs;
 mod partial_restore;

@@ -3,7 +3,7 @@
 //! A group is *clean* if every leaf that has a row of it, and what follows its last leaf, is what it was; all others are read again, each from its first row
 //! on, until a group ends where one began before. Where that is: rows keep their places in a leaf whose cut hashes are what they were, whatever else of it changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 
@@ -220,8 +220,13 @@ impl Alignment {
         if then == now {
             return Self { now: None, is_old: None };
         }
-        let places: HashMap<u32, usize> = now.iter().enumerate().map(|(at, page)| (*page, at)).collect();
-        let found: Vec<Option<usize>> = then.iter().map(|page| places.get(page).copied()).collect();
+        // The place of each page, counted from one; the numbers of pages are those of one file, and so not much more than there are.
+        let mut places = vec![0_u32; now.iter().max().map_or(0, |page| *page as usize + 1)];
+        for (place, page) in (1..).zip(now) {
+            places[*page as usize] = place;
+        }
+        let place = |page: &u32| places.get(*page as usize).and_then(|place| place.checked_sub(1)).map(|place| place as usize);
+        let found: Vec<Option<usize>> = then.iter().map(place).collect();
         let mut is_old = vec![false; now.len()];
         for at in found.iter().flatten() {
             is_old[*at] = true;
