@@ -44,6 +44,11 @@ impl Held {
         Some(Self { id, file })
     }
 
+    /// Returns which file it is.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
     /// Returns the file. It must not outlive this.
     pub fn file(&self) -> &Arc<File> {
         &self.file
