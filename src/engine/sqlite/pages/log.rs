@@ -171,7 +171,8 @@ impl Log {
         let page_bytes = mark.page_bytes();
         let is_big = word(0) & 1 == 1;
         let mut sum = checksum(&head[..24], (0, 0), is_big);
-        let is_of_index = word(0) & !1 == MAGIC && word(4) == VERSION && word(8) as usize == page_bytes && head[16..24] == mark.header[32..40];
+        let is_of_index =
+            word(0) & !1 == MAGIC && word(4) == VERSION && word(8) as usize == page_bytes && head[16..24] == mark.header[32..40];
         if !is_of_index || sum != (word(24), word(28)) || !page_bytes.is_power_of_two() || !(512..=65_536).contains(&page_bytes) {
             return Err(odd());
         }

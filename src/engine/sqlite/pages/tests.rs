@@ -199,7 +199,21 @@ fn insert(connection: &Connection, row: i64, dice: &mut Dice) {
          INSERT OR IGNORE INTO flat VALUES({}, 'k' || ({row} * 7919 % 1000), {}, {row});
          INSERT OR IGNORE INTO computed(id, a, z) VALUES({id}, {row}, {});
          INSERT INTO taken VALUES({}, {}, {});",
-        v(), v(), v(), v(), v(), v(), v(), v(), v(), v(), v(), v(), v(), v(), v()
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v(),
+        v()
     );
     connection.execute_batch(&sql).expect("inserted");
 }

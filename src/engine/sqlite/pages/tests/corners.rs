@@ -116,7 +116,7 @@ fn tables_without_row_numbers_are_read_in_the_order_of_their_keys() {
          CREATE TABLE c(k, v, PRIMARY KEY(k, k, v COLLATE RTRIM)) WITHOUT ROWID; INSERT INTO c VALUES(1, 'x'), (1.5, 'y'), ('1', 'z'), (x'31', 'q');
          CREATE TABLE d(k PRIMARY KEY, v) WITHOUT ROWID;
          CREATE TABLE e(k PRIMARY KEY, v) WITHOUT ROWID;
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600) INSERT INTO e SELECT hex(i) || '.' || i % 7, zeroblob(i * 5) FROM n;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600) INSERT INTO e SELECT hex(i) || '.' || (i % 7), zeroblob(i * 5) FROM n;
          CREATE INDEX e_v ON e(v); DELETE FROM e WHERE k LIKE '3%'",
         &[],
     );
@@ -206,7 +206,9 @@ fn what_is_no_number_is_read_as_sqlite_reads_it() {
 fn integers_that_are_longer_than_they_need_to_be_are_read() {
     let (_folder, path) = in_folder();
     let connection = Connection::open(&path).expect("a database");
-    connection.execute_batch("CREATE TABLE t(a, b REAL, c TEXT); INSERT INTO t VALUES(1234567890123456789, 1234567890123, x'aa')").expect("made");
+    connection
+        .execute_batch("CREATE TABLE t(a, b REAL, c TEXT); INSERT INTO t VALUES(1234567890123456789, 1234567890123, x'aa')")
+        .expect("made");
     drop(connection);
     patch(&path, &1_234_567_890_123_456_789_i64.to_be_bytes(), &1_i64.to_be_bytes());
     patch(&path, &[0x01, 0x1f, 0x71, 0xfb, 0x04, 0xcb], &[0, 0, 0, 0, 0, 0]);

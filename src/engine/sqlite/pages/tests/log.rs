@@ -112,7 +112,12 @@ fn what_others_commit_and_carry_over_while_it_is_read_is_not_seen() {
             // Only some are looked at before others write.
             let early = compare(&mut *read, &shapes[..2], &what);
             for round in 0..3 {
-                run(&connection, &format!("UPDATE alias SET a = a + {round}, c = hex(randomblob(300)); DELETE FROM flat WHERE d % 3 = {round}; UPDATE hidden SET a = randomblob(500)"));
+                run(
+                    &connection,
+                    &format!(
+                        "UPDATE alias SET a = a + {round}, c = hex(randomblob(300)); DELETE FROM flat WHERE d % 3 = {round}; UPDATE hidden SET a = randomblob(500)"
+                    ),
+                );
                 run(&connection, &format!("PRAGMA wal_checkpoint({carry})"));
                 run(&connection, "DELETE FROM taken; UPDATE keyed SET a = randomblob(70); INSERT INTO taken VALUES(1, 2, zeroblob(30000))");
                 let late = compare(&mut *read, &shapes, &what);
@@ -223,4 +228,49 @@ fn an_index_that_this_user_cannot_write_is_not_trusted() {
     let is_allowed_all = rustix::fs::access(&index, rustix::fs::Access::WRITE_OK).is_ok();
     assert_eq!(held.as_ref().and_then(super::super::log::Index::mark).is_some(), is_allowed_all);
     drop(engine.begin_read().expect("begun"));
+}
+
+#[test]
+fn beside_a_busy_writer_each_transaction_is_one_state() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (_folder, path) = in_folder();
+    let writer = make(&path, &format!("PRAGMA page_size=512; {LOG}"), 20, &mut Dice(6, 512));
+    writer.busy_timeout(std::time::Duration::ZERO).expect("set");
+    let is_over = AtomicBool::new(false);
+    let from_pages = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let writer = writer;
+            let mut round = 0_usize;
+            // While it is read the log only grows, and each reading reads it whole.
+            while !is_over.load(Ordering::Relaxed) && round < 150 {
+                run(
+                    &writer,
+                    &format!(
+                        "UPDATE alias SET a = {round}; UPDATE hidden SET a = {round}, c = zeroblob({}); UPDATE flat SET c = {round}",
+                        round * 37 % 3000
+                    ),
+                );
+                if round % 3 == 0 {
+                    run(&writer, &format!("PRAGMA wal_checkpoint({})", CARRY[round / 3 % 4]));
+                }
+                round += 1;
+            }
+            round
+        });
+        let mut engine = Sqlite::open(&path, &options(false)).expect("opened");
+        let mut from_pages = 0;
+        for round in 0..20 {
+            let mut read = engine.begin_read().expect("begun");
+            // Where the writer leaves no gap, SQL is there; what is read from pages is right.
+            if read.remarks().is_empty() {
+                let shapes = read.shapes().expect("shapes");
+                compare(&mut *read, &shapes, &format!("round {round}"));
+                from_pages += 1;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(thread.join().expect("it wrote") > 0);
+        from_pages
+    });
+    assert!(from_pages > 0, "nothing was read from pages");
 }
