@@ -42,6 +42,7 @@ use super::{Engine, EngineError, Obstacle, ReadTransaction, Tryout, WriteTransac
 use crate::rows::TableShape;
 use crate::schema::{Schema, Settings};
 use pages::held::Held;
+use pages::log::{Index, Mark};
 
 /// The first bytes of every SQLite file that is not empty.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -65,7 +66,12 @@ pub struct Sqlite {
     is_read_only: bool,
     /// The file, to be closed after the connection.
     held: Option<Held>,
+    /// The index of its write-ahead log, to be closed after the connection.
+    index: Option<Index>,
 }
+
+/// How often a transaction is begun anew because somebody committed just then.
+const BEGIN_TRIES: usize = 64;
 
 /// Where a database is and how it is opened, for what is said and done when a statement fails.
 #[derive(Debug, Clone)]
@@ -102,11 +108,12 @@ impl Sqlite {
             }
             Err(_) => (open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| site.explain(error, "opening the database"))?, true),
         };
-        let sqlite = Self { connection, site, is_read_only, held };
+        let mut sqlite = Self { connection, site, is_read_only, held, index: None };
         let looked = match sqlite.look() {
             Err(error) if is_read_only && is_cannot_open(&error) && !has_log => return Self::open_unchanging(path, options),
             looked => looked,
         };
+        Index::hold(&mut sqlite.index, &sqlite.site.path);
         // Who only reads does not carry a write-ahead log over into the file when he closes it: the files stay what they are.
         sqlite.leave_log(has_log)?;
         match looked.map_err(|error| sqlite.site.explain(error, "opening the database")) {
@@ -126,7 +133,7 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fail = |error| site.explain(error, "opening the database");
         let connection = Connection::open_with_flags(uri, flags).map_err(fail)?;
-        let sqlite = Self { connection, site: site.clone(), is_read_only: true, held };
+        let sqlite = Self { connection, site: site.clone(), is_read_only: true, held, index: None };
         sqlite.look().map_err(fail)?;
         sqlite.set_up()
     }
@@ -144,7 +151,7 @@ impl Sqlite {
             Connection::open_with_flags(path, flags).map_err(|error| EngineError::ReadOnly(format!("`{}`: {error}", path.display())))?;
         let site = Site::new(path, options);
         let held = Held::of(path, file_id(path));
-        let sqlite = Self { connection, site, is_read_only: false, held }.set_up()?;
+        let sqlite = Self { connection, site, is_read_only: false, held, index: None }.set_up()?;
         sqlite.set_creation(settings)?;
         Ok(sqlite)
     }
@@ -182,6 +189,29 @@ impl Sqlite {
         set.map(drop).map_err(|error| self.site.explain(error, "opening the database"))
     }
 
+    /// Begins to read, and finds out what the transaction sees of a write-ahead log, where there is one and that can be told.
+    fn begin(&mut self) -> Result<Option<Mark>, EngineError> {
+        for _ in 0..BEGIN_TRIES {
+            Index::hold(&mut self.index, &self.site.path);
+            let before = self.index.as_ref().and_then(Index::mark);
+            self.statement("BEGIN", "beginning to read")?;
+            // BEGIN alone takes no lock.
+            if let Err(error) = self.look() {
+                let error = self.site.explain(error, "beginning to read");
+                let _ = self.statement("ROLLBACK", "beginning to read");
+                return Err(error);
+            }
+            match (before, self.index.as_ref().and_then(Index::mark)) {
+                (None, None) => return Ok(None),
+                (Some(before), Some(after)) if before.is_same_state(&after) => return Ok(Some(after)),
+                // Somebody committed, and it may have been before the lock was taken.
+                _ => self.statement("ROLLBACK", "beginning to read")?,
+            }
+        }
+        self.statement("BEGIN", "beginning to read")?;
+        Ok(None)
+    }
+
     fn state(&self) -> Result<read::State<'_>, EngineError> {
         read::State::begun(&self.connection, &self.site)
     }
@@ -195,10 +225,10 @@ impl Engine for Sqlite {
     fn begin_read(&mut self) -> Result<Box<dyn ReadTransaction + '_>, EngineError> {
         // The file may have been removed or replaced since it was opened; what we would read then is nobody's database.
         self.site.check_file()?;
-        self.statement("BEGIN", "beginning to read")?;
+        let mark = self.begin()?;
         let state = self.state()?;
         Ok(Box::new(match &self.held {
-            Some(held) if !self.site.options.is_sql_only => state.with_pages(held),
+            Some(held) if !self.site.options.is_sql_only => state.with_pages(held, mark.as_ref()),
             _ => state,
         }))
     }
@@ -210,6 +240,7 @@ impl Engine for Sqlite {
         }
         self.site.check_file()?;
         self.leave_log(false)?;
+        Index::hold(&mut self.index, &self.site.path);
         let begun = locks::begin_immediate(&self.connection, self.site.options.busy_ms);
         begun.map_err(|error| self.site.explain(error, "beginning to write"))?;
         let held = self.held.as_ref().filter(|_| !self.site.options.is_sql_only);

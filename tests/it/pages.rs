@@ -28,7 +28,8 @@ fn collect(groups: &mut Vec<String>) -> impl FnMut(RowGroup) -> ControlFlow<()> 
 fn from_pages(read: &mut dyn ReadTransaction, shape: &TableShape, rule: CutRule) -> Option<Vec<String>> {
     let parts = read.parts(shape, 1).unwrap();
     let mut groups = Vec::new();
-    match read.read_part(shape, parts.first()?, rule, &mut collect(&mut groups)) {
+    let outcome = read.read_part(shape, parts.first()?, rule, &mut collect(&mut groups));
+    match outcome {
         Ok(()) => Some(groups),
         Err(EngineError::Void(_)) => None,
         Err(error) => panic!("{}: {error}", shape.name),
@@ -101,7 +102,8 @@ fn a_rollback_is_proven_from_the_pages_that_it_wrote() {
     let sandbox = Sandbox::with(TABLES);
     sandbox.dbelay(&["snapshot", "--tag", "good"]).exits(0);
     let before = sandbox.copy_db("before.db");
-    sandbox.sql("UPDATE t SET a = -a WHERE id % 500 = 3; DELETE FROM t WHERE id BETWEEN 100 AND 400; UPDATE flat SET v = 1 WHERE k > 'row 9'");
+    sandbox
+        .sql("UPDATE t SET a = -a WHERE id % 500 = 3; DELETE FROM t WHERE id BETWEEN 100 AND 400; UPDATE flat SET v = 1 WHERE k > 'row 9'");
     let run = sandbox.dbelay(&["rollback", "good", "--yes", "-v"]).exits(0);
     assert!(!run.stderr.contains("through SQL"), "{}", run.stderr);
     crate::oracle::assert_same(&before, &sandbox.db());

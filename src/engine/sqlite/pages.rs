@@ -3,11 +3,13 @@
 //! - Exact or not at all. Whatever is not as the file format says (<https://www.sqlite.org/fileformat2.html>) or not known here is [`Odd`], and the table is read
 //!   through SQL instead, which then has the last word: a table is never read partly so and partly so.
 //! - Nothing is read but under a read transaction that SQLite itself holds ([`source`]). Nothing is ever written.
-//! - [`held`] keeps the file open, [`source`] reads pages, [`tree`] finds leaves and cells, [`record`] takes rows apart ([`layout`]), [`rows`] collects them, [`table`]
-//!   reads a table whole. [`memory`] is what is kept of it, and [`stale`] what changed since. [`structure`] checks what holds them.
+//! - [`held`] keeps the file open, [`source`] reads pages, [`log`] knows those that are newer than the file, [`tree`] finds leaves and cells, [`record`] takes rows apart
+//!   ([`layout`]), [`rows`] collects them, [`table`] reads a table whole. [`memory`] is what is kept of it, and [`stale`] what changed since; [`undo`] says what a
+//!   transaction wrote. [`structure`] checks what holds the rows.
 
 pub(super) mod held;
 mod layout;
+pub(super) mod log;
 mod memory;
 mod record;
 mod rows;
@@ -29,8 +31,9 @@ use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::schema::{Schema, Settings};
 use held::Held;
+use log::{Log, Mark};
 use memory::{Memory, TableMemory};
-use source::{Header, Source};
+use source::Source;
 use table::Table;
 
 /// Why something is not read from pages.
@@ -68,9 +71,10 @@ type Tables = HashMap<String, Result<Arc<Table>, Odd>>;
 const PART_LEAVES_MIN: usize = 256;
 
 impl Pages {
-    /// Takes the pages that a transaction sees, which has begun and stays open as long as they are used.
-    pub fn of(state: &State<'_>, held: &Held) -> Result<Self, Odd> {
-        Self::seen(state, held, None)
+    /// Takes the pages that a transaction sees, which has begun and stays open as long as they are used; `mark` is what it sees of a
+    /// write-ahead log.
+    pub fn of(state: &State<'_>, held: &Held, mark: Option<&Mark>) -> Result<Self, Odd> {
+        Self::seen(state, held, mark, None)
     }
 
     /// Takes the pages as a transaction has written them, whose memory is to be of when it began. As long as they are used it writes no more.
@@ -81,23 +85,29 @@ impl Pages {
         if state.connection.is_busy() {
             return Err(Odd::new("a statement is not at its end"));
         }
-        let header = Header::read(held.file())?;
-        if header.has_log {
+        let mode: String = state.connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+        if mode == "wal" {
             return Err(Odd::new("what is written goes into a write-ahead log"));
         }
         state.connection.cache_flush()?;
-        let changed = undo::changed_pages(&super::beside(&state.site.path, "-journal"), header.page_bytes)?;
-        Self::seen(state, held, Some(changed))
+        let page_bytes: i64 = state.connection.pragma_query_value(Some("main"), "page_size", |row| row.get(0))?;
+        let page_bytes = usize::try_from(page_bytes).map_err(|_| Odd::new("its pages have an odd size"))?;
+        let changed = undo::changed_pages(&super::beside(&state.site.path, "-journal"), page_bytes)?;
+        Self::seen(state, held, None, Some(changed))
     }
 
-    fn seen(state: &State<'_>, held: &Held, changed: Option<HashSet<u32>>) -> Result<Self, Odd> {
-        let header = Header::read(held.file())?;
-        if header.has_log && super::beside(&state.site.path, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
-            return Err(Odd::new("there is a write-ahead log"));
-        }
+    fn seen(state: &State<'_>, held: &Held, mark: Option<&Mark>, changed: Option<HashSet<u32>>) -> Result<Self, Odd> {
         let pages: i64 = state.connection.pragma_query_value(Some("main"), "page_count", |row| row.get(0))?;
         let pages = u32::try_from(pages).map_err(|_| Odd::new("it has an odd number of pages"))?;
-        let source = Source::new(Arc::clone(held.file()), &header, pages, state.encoding);
+        let mode: String = state.connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+        // A file of which SQLite was told that it does not change is read without its log.
+        let has_log = mode == "wal" && state.site.still.is_none();
+        let log = match mark {
+            _ if !has_log => None,
+            Some(mark) => Log::of(mark, pages)?,
+            None => return Err(Odd::new("what it sees of the write-ahead log could not be found out")),
+        };
+        let source = Source::of(Arc::clone(held.file()), log, pages, state.encoding)?;
         Ok(Self { source, tables: Mutex::default(), memory: Mutex::default(), changed })
     }
 

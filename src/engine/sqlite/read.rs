@@ -9,6 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::pages::held::Held;
+use super::pages::log::Mark;
 use super::pages::{PageReader, Pages};
 use super::text::{self, Encoding};
 use super::{Site, links, needs, query, quote, schema, since};
@@ -47,9 +48,9 @@ impl<'a> State<'a> {
         Ok(state)
     }
 
-    /// Lets rows be read from pages, where that can be done. Nothing may be written in the transaction.
-    pub(super) fn with_pages(mut self, held: &Held) -> Self {
-        match Pages::of(&self, held) {
+    /// Lets rows be read from pages, where that can be done; `mark` is what the transaction sees of a write-ahead log. Nothing may be written in it.
+    pub(super) fn with_pages(mut self, held: &Held, mark: Option<&Mark>) -> Self {
+        match Pages::of(&self, held, mark) {
             Ok(pages) => self.take_pages(pages),
             Err(why) => self.remarks.push(format!("the database is read through SQL: {why}")),
         }

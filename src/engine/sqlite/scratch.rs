@@ -46,7 +46,7 @@ impl Scratch {
         let site = Site::new(Path::new(""), options);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags("", flags).map_err(|error| site.explain(error, "making a scratch database"))?;
-        let sqlite = Sqlite { connection, site, is_read_only: false, held: None }.set_up()?;
+        let sqlite = Sqlite { connection, site, is_read_only: false, held: None, index: None }.set_up()?;
         sqlite.set_creation(settings)?;
         Ok(Self { sqlite })
     }

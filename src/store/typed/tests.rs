@@ -59,9 +59,7 @@ fn noise() -> impl FnMut(u64) -> u64 {
 fn columns() -> Vec<(&'static str, Form, u64, Vec<String>)> {
     let mut random = noise();
     let mut sum = 0;
-    let mut cells = |cell: &mut dyn FnMut(u64, &mut dyn FnMut(u64) -> u64) -> String| -> Vec<String> {
-        (0..2000).map(|nth| cell(nth, &mut random)).collect()
-    };
+    let mut cells = |cell: &mut CellOf<'_>| -> Vec<String> { (0..2000).map(|nth| cell(nth, &mut random)).collect() };
     vec![
         ("rowids", Form::Integers, 95, cells(&mut |nth, _| (nth + 77_000).to_string())),
         (
@@ -294,3 +292,5 @@ proptest! {
         }
     }
 }
+/// Makes a cell from its number and dice.
+type CellOf<'c> = dyn FnMut(u64, &mut dyn FnMut(u64) -> u64) -> String + 'c;

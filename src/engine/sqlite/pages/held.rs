@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::FileId;
 
 /// The open files, with the number of those who hold each.
-static OPEN: Mutex<Option<HashMap<FileId, (Arc<File>, usize)>>> = Mutex::new(None);
+static OPEN: Mutex<Option<Files>> = Mutex::new(None);
+
+/// Files by what they are, with the number of those who hold each.
+type Files = HashMap<FileId, (Arc<File>, usize)>;
 
 /// A database file that stays open as long as this lives; to be dropped after the connection.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(in crate::engine::sqlite) struct Held {
     file: Arc<File>,
 }
 
-fn open() -> MutexGuard<'static, Option<HashMap<FileId, (Arc<File>, usize)>>> {
+fn open() -> MutexGuard<'static, Option<Files>> {
     // Nothing in here panics half way.
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -42,6 +45,11 @@ impl Held {
         }
         files.insert(id, (Arc::clone(&file), 1));
         Some(Self { id, file })
+    }
+
+    /// Returns which file it is.
+    pub fn id(&self) -> FileId {
+        self.id
     }
 
     /// Returns the file. It must not outlive this.

@@ -170,8 +170,12 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_nothing_else() {
-        let mark =
-            |number: u32| Mark { hash: u128::from(number) << 70, cuts: u64::from(number) * 3, rows: number, overflows: number % 2 == 0 };
+        let mark = |number: u32| Mark {
+            hash: u128::from(number) << 70,
+            cuts: u64::from(number) * 3,
+            rows: number,
+            overflows: number.is_multiple_of(2),
+        };
         let leaves = Leaves { pages: vec![7, 3, 9], marks: [1, 2, 3].map(mark).to_vec() };
         let table = TableMemory { signature: "s".into(), has_surplus: true, has_row_numbers: true, leaves };
         let empty = TableMemory { has_row_numbers: false, ..TableMemory::default() };

@@ -167,9 +167,8 @@ pub(super) fn is_real(declared_type: &str) -> bool {
     let mut is_numeric = true;
     for end in 1..=bytes.len() {
         let ends = |word: &str| bytes[..end].ends_with(word.as_bytes());
-        if ends("char") || ends("clob") || ends("text") {
-            (is_real, is_numeric) = (false, false);
-        } else if ends("blob") && (is_real || is_numeric) {
+        let is_text = ends("char") || ends("clob") || ends("text");
+        if is_text || ends("blob") && (is_real || is_numeric) {
             (is_real, is_numeric) = (false, false);
         } else if (ends("real") || ends("floa") || ends("doub")) && is_numeric {
             (is_real, is_numeric) = (true, false);

@@ -12,6 +12,9 @@ use super::table::Table;
 use super::tree::{self, Kind, Limits, Overflow, Page};
 use crate::rows::{CutRule, GroupBuilder, RowGroup, TableShape};
 
+/// Whether to go on.
+type Flow = Result<ControlFlow<()>, Odd>;
+
 /// Hears of each group that ends.
 pub(super) type Sink<'s> = &'s mut dyn FnMut(RowGroup) -> ControlFlow<()>;
 
@@ -208,11 +211,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Reads pages in this order, those that follow one another at once; `each` says whether to go on.
-pub(super) fn read_pages(
-    source: &Source,
-    mut pages: &[u32],
-    each: &mut dyn FnMut(u32, &[u8]) -> Result<ControlFlow<()>, Odd>,
-) -> Result<ControlFlow<()>, Odd> {
+pub(super) fn read_pages(source: &Source, mut pages: &[u32], each: &mut dyn FnMut(u32, &[u8]) -> Flow) -> Result<ControlFlow<()>, Odd> {
     let page_bytes = source.page_bytes();
     let mut bytes = Vec::new();
     while let Some(&first) = pages.first() {

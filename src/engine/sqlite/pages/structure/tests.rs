@@ -34,7 +34,7 @@ fn is_sound(path: &Path) -> Option<bool> {
     let sqlite = Sqlite::open(path, &Options::default()).ok()?;
     sqlite.statement("BEGIN", "beginning").ok()?;
     let held = sqlite.held.as_ref()?;
-    let state = sqlite.state().ok()?.with_pages(held);
+    let state = sqlite.state().ok()?.with_pages(held, None);
     since::is_sound(&state).ok()
 }
 
