@@ -242,7 +242,7 @@ fn beside_a_busy_writer_each_transaction_is_one_state() {
             let writer = writer;
             let mut round = 0_usize;
             // While it is read the log only grows, and each reading reads it whole.
-            while !is_over.load(Ordering::Relaxed) && round < 150 {
+            while !is_over.load(Ordering::Relaxed) && round < 60 {
                 run(
                     &writer,
                     &format!(
