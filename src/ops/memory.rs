@@ -4,9 +4,9 @@
 //! stale, or of another database, is only of no use; and what is damaged is not used.
 //!
 //! ## Layout
-//! The magic `DBLYMEM1`, the id of a snapshot, and the number of its tables in 4 bytes, little-endian as all numbers; for each table the id of its manifest, the number of
-//! its row groups in 4 bytes, and for each group its rows, its cut hash and the bytes of its JSON, 8 bytes each; then what the engine remembers, in its own layout; at the end the XXH3-128 of
-//! all bytes before.
+//! What the engine remembers, in its own layout; then the rest, in little-endian as all numbers: for each table the id of its manifest, the number of its row groups
+//! in 4 bytes, and for each group its rows, its cut hash and the bytes of its JSON, 8 bytes each; the number of tables in 4 bytes, the length of what the engine
+//! remembers in 8, the id of the snapshot, the magic `DBLYMEM1`; at the end the XXH3-128 of all bytes before.
 
 use std::collections::HashMap;
 
@@ -28,16 +28,13 @@ pub struct Memory {
 
 impl Memory {
     /// Writes what is remembered of a snapshot.
-    pub fn to_bytes(&self, snapshot: &ObjectId) -> Vec<u8> {
-        let groups: usize = self.tables.values().map(Vec::len).sum();
-        let mut out = Vec::with_capacity(self.engine.len() + groups * 24 + self.tables.len() * 36 + 64);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&snapshot.0);
+    pub fn into_bytes(self, snapshot: &ObjectId) -> Vec<u8> {
+        let mut out = self.engine;
+        let engine = out.len() as u64;
+        let mut tables: Vec<_> = self.tables.into_iter().collect();
+        tables.sort_unstable_by_key(|(id, _)| *id);
         let number = |out: &mut Vec<u8>, number: usize| out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
-        number(&mut out, self.tables.len());
-        let mut tables: Vec<_> = self.tables.iter().collect();
-        tables.sort_unstable_by_key(|(id, _)| **id);
-        for (id, groups) in tables {
+        for (id, groups) in &tables {
             out.extend_from_slice(&id.0);
             number(&mut out, groups.len());
             for facts in groups {
@@ -46,20 +43,27 @@ impl Memory {
                 }
             }
         }
-        out.extend_from_slice(&self.engine);
+        number(&mut out, tables.len());
+        out.extend_from_slice(&engine.to_le_bytes());
+        out.extend_from_slice(&snapshot.0);
+        out.extend_from_slice(MAGIC);
         let hash = xxh3_128(&out);
         out.extend_from_slice(&hash.to_le_bytes());
         out
     }
 
     /// Reads it, and of which snapshot it is; none where it is anything but what was written.
-    pub fn of_bytes(bytes: &[u8]) -> Option<(ObjectId, Self)> {
+    pub fn of_bytes(mut bytes: Vec<u8>) -> Option<(ObjectId, Self)> {
         let (content, hash) = bytes.split_last_chunk::<16>()?;
         if xxh3_128(content) != u128::from_le_bytes(*hash) {
             return None;
         }
-        let (snapshot, rest) = content.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
-        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let (rest, snapshot) = content.strip_suffix(MAGIC)?.split_last_chunk::<32>()?;
+        let snapshot = ObjectId(*snapshot);
+        let (rest, engine) = rest.split_last_chunk::<8>()?;
+        let (rest, count) = rest.split_last_chunk::<4>()?;
+        let engine = usize::try_from(u64::from_le_bytes(*engine)).ok()?;
+        let mut rest = rest.get(engine..)?;
         let mut tables = HashMap::new();
         for _ in 0..u32::from_le_bytes(*count) {
             let (id, after) = rest.split_first_chunk::<32>()?;
@@ -72,7 +76,11 @@ impl Memory {
             };
             tables.insert(ObjectId(*id), groups.as_chunks::<24>().0.iter().map(facts).collect());
         }
-        Some((ObjectId(*snapshot), Self { tables, engine: rest.to_vec() }))
+        if !rest.is_empty() {
+            return None;
+        }
+        bytes.truncate(engine);
+        Some((snapshot, Self { tables, engine: bytes }))
     }
 }
 
@@ -85,13 +93,13 @@ mod tests {
         let facts = |cut_hash| GroupFacts { rows: 5, cut_hash, bytes: cut_hash / 7 };
         let tables = HashMap::from([(ObjectId([1; 32]), vec![facts(1), facts(u64::MAX / 9)]), (ObjectId([2; 32]), Vec::new())]);
         let memory = Memory { tables, engine: b"pages".to_vec() };
-        let bytes = memory.to_bytes(&ObjectId([9; 32]));
-        assert_eq!(Memory::of_bytes(&bytes), Some((ObjectId([9; 32]), memory)));
+        let bytes = memory.clone().into_bytes(&ObjectId([9; 32]));
+        assert_eq!(Memory::of_bytes(bytes.clone()), Some((ObjectId([9; 32]), memory)));
         for at in 0..bytes.len() {
-            assert_eq!(Memory::of_bytes(&bytes[..at]), None);
+            assert_eq!(Memory::of_bytes(bytes[..at].to_vec()), None);
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
-            assert_eq!(Memory::of_bytes(&flipped), None);
+            assert_eq!(Memory::of_bytes(flipped), None);
         }
     }
 }

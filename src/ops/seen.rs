@@ -109,7 +109,7 @@ pub(super) fn remember_mark(session: &Session<'_>, snapshot: ObjectId, mark: &st
 
 /// Remembers how what a snapshot holds was read, in place of an earlier memory. That it cannot be kept is no error.
 pub(super) fn remember_memory(session: &Session<'_>, snapshot: ObjectId, memory: &Memory) {
-    session.store.write_cache(&memory_name(session), &memory.to_bytes(&snapshot));
+    session.store.write_cache(&memory_name(session), &memory.clone().into_bytes(&snapshot));
 }
 
 fn memory_name(session: &Session<'_>) -> String {
@@ -128,7 +128,7 @@ pub(super) fn memory_of_now(session: &Session<'_>) -> Option<Arc<Memory>> {
 
 /// Returns how a state was read last, and which snapshot holds it; none where that is not remembered.
 pub(super) fn remembered(session: &Session<'_>) -> Option<(ObjectId, Memory)> {
-    Memory::of_bytes(&session.store.read_cache(&memory_name(session))?)
+    Memory::of_bytes(session.store.read_cache(&memory_name(session))?)
 }
 
 /// Returns the state of the newest snapshot that the engine has a mark of, or a memory; none where there is none, or it cannot be read.

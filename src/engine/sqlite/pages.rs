@@ -164,7 +164,7 @@ impl Pages {
             Some((key.clone(), memory))
         };
         let (page_bytes, usable) = (self.source.page_bytes() as u32, self.source.usable() as u32);
-        Memory { page_bytes, usable, encoding: self.source.encoding(), tables: keys.iter().filter_map(&mut table).collect() }.to_bytes()
+        Memory { page_bytes, usable, encoding: self.source.encoding(), tables: keys.iter().filter_map(&mut table).collect() }.into_bytes()
     }
 
     /// Makes a table one to be read through SQL.

@@ -20,6 +20,8 @@ use super::super::text::Encoding;
 const MAGIC: &[u8; 8] = b"DBLYPGS1";
 const FLAG_SURPLUS: u8 = 1;
 const FLAG_NO_ROW_NUMBERS: u8 = 2;
+/// How many leaves are remembered at most, so that memory stays bounded: 6 GB of a database with pages of 4 KiB. A larger one is read whole.
+const LEAVES_MAX: usize = 1_500_000;
 /// The bit of a leaf's rows that says that one of them goes on in other pages.
 const OVERFLOWS: u32 = 1 << 31;
 
@@ -61,9 +63,13 @@ pub(super) struct Mark {
 }
 
 impl Memory {
-    /// Writes it.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let leaves: usize = self.tables.values().map(|table| table.leaves.pages.len()).sum();
+    /// Writes it; nothing where there are more than [`LEAVES_MAX`].
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        let mut leaves: usize = self.tables.values().map(|table| table.leaves.pages.len()).sum();
+        if leaves > LEAVES_MAX {
+            self.tables.clear();
+            leaves = 0;
+        }
         let mut out = Vec::with_capacity(leaves * 32 + 4096);
         out.extend_from_slice(MAGIC);
         let number = |out: &mut Vec<u8>, number: usize| out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
@@ -75,10 +81,11 @@ impl Memory {
         for head in [self.page_bytes as usize, self.usable as usize, encoding, self.tables.len()] {
             number(&mut out, head);
         }
-        let mut tables: Vec<_> = self.tables.iter().collect();
-        tables.sort_unstable_by_key(|(key, _)| *key);
+        let mut tables: Vec<_> = self.tables.into_iter().collect();
+        tables.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        // Each goes when it is written: there may be millions of leaves.
         for (key, table) in tables {
-            for text in [key, &table.signature] {
+            for text in [&key, &table.signature] {
                 number(&mut out, text.len());
                 out.extend_from_slice(text.as_bytes());
             }
@@ -181,7 +188,7 @@ mod tests {
         let empty = TableMemory { has_row_numbers: false, ..TableMemory::default() };
         let tables = HashMap::from([("a".to_owned(), table), ("b".to_owned(), empty)]);
         let memory = Memory { page_bytes: 65_536, usable: 65_500, encoding: Encoding::Utf16be, tables };
-        let bytes = memory.to_bytes();
+        let bytes = memory.clone().into_bytes();
         assert_eq!(Memory::of_bytes(&bytes), Some(memory));
         for at in 0..bytes.len() {
             assert_eq!(Memory::of_bytes(&bytes[..at]), None);

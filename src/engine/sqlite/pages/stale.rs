@@ -58,9 +58,10 @@ impl Stale {
             return Ok(None);
         }
         let places = Alignment::of(&then, &table.leaves);
-        // As they were where they stood, and where they stand now.
+        let rows_then: Vec<u32> = marks_then.iter().map(|mark| mark.rows).collect();
+        // As they were where they stood, where they stand now.
         let mut marks = match &places.now {
-            None => marks_then.clone(),
+            None => marks_then,
             Some(now) => {
                 let mut marks = vec![Mark::default(); table.leaves.len()];
                 for (mark, now) in marks_then.iter().zip(now) {
@@ -85,12 +86,12 @@ impl Stale {
                 (*state_then, *mark_then) = (state, mark);
             }
         }
-        let stale = Self::sort_out(groups, &marks_then, &marks, &places, &states);
+        let stale = Self::sort_out(groups, &rows_then, &marks, &places, &states);
         Ok(stale.map(|stale| (stale, marks, has_surplus)))
     }
 
     /// Finds the groups that are to be read again.
-    fn sort_out(groups: &[u64], then: &[Mark], now: &[Mark], places: &Alignment, states: &[LeafState]) -> Option<Self> {
+    fn sort_out(groups: &[u64], then: &[u32], now: &[Mark], places: &Alignment, states: &[LeafState]) -> Option<Self> {
         // Whether a leaf of then, and what follows it, is what it was.
         let is_same = |leaf: usize| {
             let Some(at) = places.of_then(leaf) else { return false };
@@ -106,7 +107,7 @@ impl Stale {
             let mut is_clean = is_first_leaf_same;
             let mut left = rows;
             loop {
-                let room = u64::from(then.get(leaf)?.rows) - cell;
+                let room = u64::from(*then.get(leaf)?) - cell;
                 if left < room {
                     cell += left;
                     break;

@@ -139,14 +139,17 @@ impl Table {
         stale.read(self, source, shape, rule, group, sink)
     }
 
-    /// Returns what is to be remembered, where all of the table was read or known.
+    /// Takes out what is to be remembered, where all of the table was read or known.
     pub fn memory(&self) -> Option<TableMemory> {
-        let noted = self.noted();
-        (noted.read == self.leaves.len() && noted.marks.len() == noted.read).then(|| TableMemory {
+        let mut noted = self.noted();
+        let is_whole = noted.read == self.leaves.len() && noted.marks.len() == noted.read;
+        noted.read = 0;
+        let marks = std::mem::take(&mut noted.marks);
+        is_whole.then(|| TableMemory {
             signature: self.layout.signature(),
             has_surplus: noted.has_surplus,
             has_row_numbers: self.has_row_numbers,
-            leaves: Leaves { pages: self.leaves.clone(), marks: noted.marks.clone() },
+            leaves: Leaves { pages: self.leaves.clone(), marks },
         })
     }
 }
