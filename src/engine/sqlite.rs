@@ -1,6 +1,6 @@
 //! SQLite through rusqlite and its bundled library.
 //!
-//! - [`read`] reads a state, [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
+//! - [`read`] reads a state, from the pages of the file where that can be done ([`pages`]), [`query`] answers questions about it, [`schema`] describes it, [`write`] changes it row by row ([`statement`]), [`script`] writes the same changes as
 //!   SQL text. [`text`] is about bytes that are no UTF-8, [`needs`] about what this build does not have, [`relaxed`] about rows that their
 //!   own table would refuse, [`locks`] about others, [`trial`] about whether a database takes rows, [`scratch`] about databases of nobody, [`dump`] about text
 //!   that is loaded into one, [`extension`] about libraries (the only unsafe code), [`fingerprint`] about files
