@@ -272,7 +272,7 @@ pub struct SqliteConfig {
     /// Libraries that bring what the schema needs: functions, collations, modules.
     #[serde(deserialize_with = "libraries")]
     pub extensions: Vec<String>,
-    /// Whether rows are read from the pages of the file, past SQLite's own SQL, which is as exact and many times as slow.
+    /// Whether rows are read from the pages of the file, past SQLite's own SQL. Through SQL it is as exact, and many times as slow.
     pub read_pages: bool,
 }
 

@@ -336,7 +336,7 @@ pub trait ReadTransaction {
     }
 
     /// Takes what [`ReadTransaction::memory`] gave in an earlier transaction: of this database, of what it was then, or of any other. What is of no use is
-    /// passed over. In a transaction that writes it must be of what the database was when it began, and it writes no more from then on.
+    /// passed over. In a transaction that writes only what [`WriteTransaction::starts_as_remembered`] named is of use, and it writes no more from then on.
     fn remember(&mut self, memory: &[u8]) {
         let _ = memory;
     }
@@ -492,6 +492,12 @@ pub trait WriteTransaction: ReadTransaction + PatchTarget {
     fn starts_as(&mut self, mark: &str) -> Result<(), EngineError> {
         let _ = mark;
         Ok(())
+    }
+
+    /// Says that this transaction, which has written nothing yet, sees the state of a memory ([`ReadTransaction::memory`]), page for page: that memory, and no other, then
+    /// tells what it changed itself.
+    fn starts_as_remembered(&mut self, memory: &[u8]) {
+        let _ = memory;
     }
 
     /// Makes the changes durable.

@@ -548,6 +548,9 @@ fn finish(
     }
     // Nobody writes from here on: what is the file's now is what the transaction began with.
     let memory = taken.state.memory.clone().or_else(|| seen::memory_of_now(session));
+    if let Some(memory) = &memory {
+        transaction.starts_as_remembered(&memory.engine);
+    }
     let taken = Taken { state: State { memory, ..taken.state }, ..taken };
     let (written, memory) = apply_proven(&mut *transaction, &plan, &taken.state, &wanted, session)?;
     // Everything that the new snapshot refers to is durable before the database is what it says.

@@ -24,6 +24,7 @@ mod undo;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::read::State;
@@ -92,7 +93,9 @@ impl Pages {
         state.connection.cache_flush()?;
         let page_bytes: i64 = state.connection.pragma_query_value(Some("main"), "page_size", |row| row.get(0))?;
         let page_bytes = usize::try_from(page_bytes).map_err(|_| Odd::new("its pages have an odd size"))?;
-        let changed = undo::changed_pages(&super::beside(&state.site.path, "-journal"), page_bytes)?;
+        // SQLite's own name of the file, beside which it keeps the journal: ours may be a link to it.
+        let database = state.connection.path().map(Path::new).ok_or_else(|| Odd::new("it has no file"))?;
+        let changed = undo::changed_pages(&super::beside(database, "-journal"), page_bytes)?;
         Self::seen(state, held, None, Some(changed))
     }
 

@@ -6,6 +6,7 @@
 //! `schema_version` moves on, so that other connections read it anew too.
 
 use rusqlite::{CachedStatement, params};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::pages::held::Held;
 use super::read::State;
@@ -24,6 +25,8 @@ pub(super) struct Patch<'a> {
     state: State<'a>,
     /// The file, where what was written can be read from its pages.
     held: Option<&'a Held>,
+    /// The hash of the memory that is of the state in which the transaction began.
+    beginning: Option<u128>,
     /// The tables whose text is relaxed for now.
     relaxed: Vec<Relaxed>,
 }
@@ -47,7 +50,7 @@ pub(super) enum RowError {
 
 impl<'a> Patch<'a> {
     pub(super) fn new(state: State<'a>, held: Option<&'a Held>) -> Self {
-        Self { state, held, relaxed: Vec::new() }
+        Self { state, held, beginning: None, relaxed: Vec::new() }
     }
 
     fn execute(&self, sql: &str, doing: &str) -> Result<(), EngineError> {
@@ -442,6 +445,10 @@ impl ReadTransaction for Patch<'_> {
     }
 
     fn remember(&mut self, memory: &[u8]) {
+        // Of any other time it says nothing of the pages that the journal does not name.
+        if self.beginning != Some(xxh3_128(memory)) {
+            return;
+        }
         // Statements that are kept for later hold no page, but are easier to tell from those that do when they are gone.
         self.state.connection.flush_prepared_statement_cache();
         if let Some(held) = self.held {
@@ -489,6 +496,10 @@ impl ReadTransaction for Patch<'_> {
 }
 
 impl WriteTransaction for Patch<'_> {
+    fn starts_as_remembered(&mut self, memory: &[u8]) {
+        self.beginning = Some(xxh3_128(memory));
+    }
+
     fn commit(self: Box<Self>) -> Result<(), EngineError> {
         self.state.site.check_file()?;
         // If this fails (a reader that does not end), dropping the state rolls back. But where only the deletion of the journal could not be

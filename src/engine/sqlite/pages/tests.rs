@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::super::{Options, Sqlite};
 use crate::engine::{Engine, ReadTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::value::Value;
 
 /// A source of numbers that are the same in every run, and of values for pages of a size.
 struct Dice(u64, u64);
@@ -291,6 +292,36 @@ fn what_changed_since_a_memory_gives_what_reading_everything_gives() {
         }
         assert!(known_total > 24 * 3, "{form}: {known_total} tables were known");
     }
+}
+
+/// Reads a table inside a transaction that writes, with what changed since a memory where that is told; returns whether it was.
+fn stale_in_writing(path: &Path, tables: &[(TableShape, Read)], memory: &[u8], is_of_beginning: bool) -> Option<Vec<usize>> {
+    let mut engine = Sqlite::open(path, &options(false)).expect("opened");
+    let mut write = engine.begin_write().expect("begun");
+    if is_of_beginning {
+        write.starts_as_remembered(memory);
+    }
+    let (shape, groups) = tables.iter().find(|(shape, _)| shape.name == "alias").expect("a table");
+    let key = Value::Integer(0);
+    let rows: &mut dyn Iterator<Item = _> = &mut std::iter::once(Ok(vec![key, Value::Text(b"now".to_vec())]));
+    assert_eq!(write.update_rows(shape, &[2], rows).expect("updated"), 1);
+    write.remember(memory);
+    let rows: Vec<u64> = groups.iter().map(|(_, rows)| *rows).collect();
+    write.stale(shape, &shape.name, &rows).expect("looked")
+}
+
+#[test]
+fn in_writing_only_a_memory_of_the_beginning_says_what_changed() {
+    let (_folder, path) = in_folder();
+    let rule = CutRule { rows_target: 4 };
+    let connection = make(&path, "", 300, &mut Dice(1, 4096));
+    let (tables, memory) = by_pages(&path, rule);
+    assert_eq!(stale_in_writing(&path, &tables, &memory, false), None, "nobody said of when it is");
+    let stale = stale_in_writing(&path, &tables, &memory, true).expect("told");
+    assert!(!stale.is_empty() && stale.len() < 20, "{stale:?}");
+    // The files are what they were; what others changed since would be missed.
+    connection.execute_batch("UPDATE alias SET b='others' WHERE id % 5 = 0").expect("changed");
+    assert_eq!(stale_in_writing(&path, &tables, &memory, false), None);
 }
 
 #[test]

@@ -18,16 +18,18 @@ const HEADER_BYTES: usize = 28;
 /// The sizes that a sector can have.
 const SECTOR_BYTES: std::ops::RangeInclusive<u64> = 32..=65_536;
 
-/// Lists the pages in a rollback journal that is being written in this process; none where there is no journal.
+/// Lists the pages in the rollback journal of a transaction of this process.
+///
+/// # Errors
+/// [`Odd`] where the journal is not whole, and where there is none: a transaction that has not written has none, but neither has one whose journal is kept elsewhere.
 pub(super) fn changed_pages(journal: &Path, page_bytes: usize) -> Result<HashSet<u32>, Odd> {
     let odd = || Odd::new("its journal is not as expected");
     let mut pages = HashSet::new();
-    let file = match File::open(journal) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(pages),
-        Err(error) => return Err(Odd::new(format!("its journal cannot be read: {error}"))),
-    };
+    let file = File::open(journal).map_err(|error| Odd::new(format!("its journal cannot be read: {error}")))?;
     let length = file.metadata().map_err(|_| odd())?.len();
+    if length < HEADER_BYTES as u64 {
+        return Err(odd());
+    }
     // Each record has the page's number, its content and a checksum.
     let record = page_bytes as u64 + 8;
     let mut at = 0;
@@ -57,4 +59,36 @@ pub(super) fn changed_pages(journal: &Path, page_bytes: usize) -> Result<HashSet
         at = at.next_multiple_of(sector);
     }
     Ok(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_lists_the_pages_that_a_transaction_changed_and_what_is_none_is_odd() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, journal) = (folder.path().join("a.db"), folder.path().join("a.db-journal"));
+        let connection = rusqlite::Connection::open(&path).expect("a database");
+        let sql = "PRAGMA page_size=1024; CREATE TABLE t(a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<900) INSERT INTO t SELECT hex(i*i) FROM n";
+        connection.execute_batch(sql).expect("made");
+        assert!(changed_pages(&journal, 1024).is_err(), "there is no journal");
+        let before = std::fs::read(&path).expect("read");
+        connection.execute_batch("BEGIN; UPDATE t SET a='x' WHERE rowid % 90 = 0").expect("changed");
+        connection.cache_flush().expect("flushed");
+        connection.execute_batch("DELETE FROM t WHERE rowid=5").expect("changed");
+        connection.cache_flush().expect("flushed");
+        let found = changed_pages(&journal, 1024).expect("a journal");
+        let after = std::fs::read(&path).expect("read");
+        let differ = (1_u32..).zip(before.chunks(1024).zip(after.chunks(1024))).filter(|(_, (before, after))| before != after);
+        let differ: Vec<u32> = differ.map(|(page, _)| page).collect();
+        assert!(differ.len() > 5 && differ.iter().all(|page| found.contains(page)), "{differ:?} {found:?}");
+        assert!(found.len() < before.len() / 1024);
+        assert!(changed_pages(&journal, 512).is_err(), "pages of another size");
+        let other = folder.path().join("other");
+        for bytes in [&b""[..], &[0; 27], &[7; 600]] {
+            std::fs::write(&other, bytes).expect("written");
+            assert!(changed_pages(&other, 1024).is_err());
+        }
+    }
 }
