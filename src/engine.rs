@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::rows::{CutRule, EditedColumn, RowGroup, TableShape, Then};
 use crate::schema::{Schema, SchemaObject, Settings};
 use crate::value::Value;
 use since::{Extent, FoundSince, History};
@@ -341,6 +341,9 @@ pub trait ReadTransaction {
         let _ = memory;
     }
 
+    /// Says that what was given to [`ReadTransaction::remember`] is of the very state that this transaction sees.
+    fn sees_remembered(&mut self) {}
+
     /// Finds what became of a table since a memory: `key` is what it was remembered under, and `groups` how many rows its row groups had. Returns the numbers of
     /// those that are to be read again, in order; a column that was added behind the others since, and has its default in every row, makes no
     /// group another. None where nobody can tell.
@@ -349,6 +352,16 @@ pub trait ReadTransaction {
     /// The database's.
     fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
         let _ = (shape, key, groups);
+        Ok(None)
+    }
+
+    /// Finds the columns of a group that [`ReadTransaction::stale`] named which have other values than then; `then` is asked for what was, of it and its neighbours. None
+    /// where it is not sure that the group has its rows as then, with the same keys, or what they have: it is to be read whole.
+    ///
+    /// # Errors
+    /// As [`ReadTransaction::read_part`].
+    fn read_edited(&mut self, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, EngineError> {
+        let _ = (shape, group, then);
         Ok(None)
     }
 

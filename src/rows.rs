@@ -12,6 +12,8 @@
 //! So a value that changes moves no cut (but for the last rule), and an inserted or deleted row moves only its own group's, until
 //! the next row that ends a group. Identity and not rowid cuts, so that a rebuild which renumbers rowids keeps its groups.
 
+mod stretch;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::id::ObjectId;
 use crate::value::{self, LARGE_BYTES};
+use stretch::Stretch;
+pub use stretch::stretch_hash;
 
 /// The JSON bytes that a row group should have.
 pub const GROUP_BYTES_TARGET: u64 = 256 * 1024;
@@ -164,6 +168,20 @@ impl RowGroup {
     }
 }
 
+/// A column of a row group that has other values.
+#[derive(Debug)]
+pub struct EditedColumn {
+    /// Its number in the shape.
+    pub column: usize,
+    /// What it has now.
+    pub chunk: ColumnChunk,
+    /// How many bytes its JSON had before.
+    pub bytes_then: u64,
+}
+
+/// Returns the JSON that a row group, by its number, had in a column; none where it cannot be had.
+pub type Then<'t> = &'t mut dyn FnMut(usize, usize) -> Option<Vec<u8>>;
+
 /// Writes one column's values.
 #[derive(Debug)]
 pub struct ColumnWriter {
@@ -298,6 +316,7 @@ pub struct GroupBuilder {
     /// The last row's key, where it has more than one column.
     key: Vec<u8>,
     hash: u64,
+    stretch: Option<Stretch>,
 }
 
 impl GroupBuilder {
@@ -305,7 +324,28 @@ impl GroupBuilder {
     pub fn new(shape: &TableShape, rule: CutRule) -> Self {
         let defaults: Vec<Arc<str>> = shape.columns.iter().map(|column| column.default.as_str().into()).collect();
         let columns = defaults.iter().map(|default| ColumnWriter::new(Arc::clone(default), CHUNK_BYTES_FIRST)).collect();
-        Self { identity: shape.identity.clone(), defaults, rule, columns, rows: 0, first_key: String::new(), key: Vec::new(), hash: 0 }
+        let (identity, first_key) = (shape.identity.clone(), String::new());
+        Self { identity, defaults, rule, columns, rows: 0, first_key, key: Vec::new(), hash: 0, stretch: None }
+    }
+
+    /// Hashes stretches of rows, each from a [`GroupBuilder::begin_stretch`] to the next [`GroupBuilder::end_stretch`].
+    pub fn with_stretches(mut self) -> Self {
+        self.stretch = Some(Stretch::default());
+        self
+    }
+
+    /// Begins a stretch with the next row.
+    pub fn begin_stretch(&mut self) {
+        if let Some(stretch) = &mut self.stretch {
+            stretch.begin(&self.columns);
+        }
+    }
+
+    /// Ends a stretch with the row that ended last; writes its hashes, one a column ([`stretch_hash`]), over what is there.
+    pub fn end_stretch(&mut self, hashes: &mut Vec<u128>) {
+        if let Some(stretch) = &mut self.stretch {
+            stretch.end(&self.columns, hashes);
+        }
     }
 
     /// Returns the writers, one a column of the shape, in its order.
@@ -362,6 +402,9 @@ impl GroupBuilder {
     fn take(&mut self) -> Option<RowGroup> {
         if self.rows == 0 {
             return None;
+        }
+        if let Some(stretch) = &mut self.stretch {
+            stretch.leave(&self.columns);
         }
         // The next group is about as long as this one.
         let next = |(default, column): (&Arc<str>, &ColumnWriter)| ColumnWriter::new(Arc::clone(default), column.json.len() * 5 / 4 + 16);

@@ -473,10 +473,10 @@ impl Store {
     fn delta_base(&self, id: &ObjectId) -> Option<(ObjectId, Vec<u8>)> {
         let (location, holder) = self.locate(id, false)?;
         match location.entry.base {
-            None => Some((*id, self.read(&location.entry, &holder).ok()?)),
+            None => Some((*id, self.read_located(&location, &holder).ok()?)),
             Some(base) => {
                 let (location, holder) = self.locate(&base, false)?;
-                Some((base, self.read(&location.entry, &holder).ok()?))
+                Some((base, self.read_located(&location, &holder).ok()?))
             }
         }
     }

@@ -28,16 +28,18 @@ pub struct Memory {
 
 impl Memory {
     /// Writes what is remembered of a snapshot.
-    pub fn into_bytes(self, snapshot: &ObjectId) -> Vec<u8> {
-        let mut out = self.engine;
-        let engine = out.len() as u64;
-        let mut tables: Vec<_> = self.tables.into_iter().collect();
+    pub fn to_bytes(&self, snapshot: &ObjectId) -> Vec<u8> {
+        let engine = self.engine.len() as u64;
+        let groups: usize = self.tables.values().map(|facts| 40 + facts.len() * 24).sum();
+        let mut out = Vec::with_capacity(self.engine.len() + groups + 128);
+        out.extend_from_slice(&self.engine);
+        let mut tables: Vec<_> = self.tables.iter().collect();
         tables.sort_unstable_by_key(|(id, _)| *id);
         let number = |out: &mut Vec<u8>, number: usize| out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
         for (id, groups) in &tables {
             out.extend_from_slice(&id.0);
             number(&mut out, groups.len());
-            for facts in groups {
+            for facts in *groups {
                 for number in [facts.rows, facts.cut_hash, facts.bytes] {
                     out.extend_from_slice(&number.to_le_bytes());
                 }
@@ -93,7 +95,7 @@ mod tests {
         let facts = |cut_hash| GroupFacts { rows: 5, cut_hash, bytes: cut_hash / 7 };
         let tables = HashMap::from([(ObjectId([1; 32]), vec![facts(1), facts(u64::MAX / 9)]), (ObjectId([2; 32]), Vec::new())]);
         let memory = Memory { tables, engine: b"pages".to_vec() };
-        let bytes = memory.clone().into_bytes(&ObjectId([9; 32]));
+        let bytes = memory.to_bytes(&ObjectId([9; 32]));
         assert_eq!(Memory::of_bytes(bytes.clone()), Some((ObjectId([9; 32]), memory)));
         for at in 0..bytes.len() {
             assert_eq!(Memory::of_bytes(bytes[..at].to_vec()), None);

@@ -423,6 +423,7 @@ fn take_pre(session: &Session<'_>, options: &Options) -> Result<(Taken, Checked,
         // meanwhile do they see what the snapshot sees.
         let beside = (fingerprint.is_some() && recalled.is_none()).then(|| scope.spawn(check));
         let time = session.stamp();
+        let is_recalled = recalled.is_some();
         let read_state = match recalled {
             Some((_, state)) => Ok((state, BatchStats::default())),
             None => {
@@ -433,6 +434,11 @@ fn take_pre(session: &Session<'_>, options: &Options) -> Result<(Taken, Checked,
                 capture::read_state(&mut *read, session.store, mode, references, rules, session.progress)
             }
         };
+        // What is remembered of how it was read saves checking most of it again.
+        if is_recalled && let Some(memory) = seen::memory_of_now(session) {
+            read.remember(&memory.engine);
+            read.sees_remembered();
+        }
         let found = beside.and_then(|thread| thread.join().ok()).and_then(Result::ok).filter(|_| (session.fingerprint)() == fingerprint);
         let (findings, extent) = match found {
             Some(found) => found,

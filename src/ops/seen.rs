@@ -109,7 +109,7 @@ pub(super) fn remember_mark(session: &Session<'_>, snapshot: ObjectId, mark: &st
 
 /// Remembers how what a snapshot holds was read, in place of an earlier memory. That it cannot be kept is no error.
 pub(super) fn remember_memory(session: &Session<'_>, snapshot: ObjectId, memory: &Memory) {
-    session.store.write_cache(&memory_name(session), &memory.clone().into_bytes(&snapshot));
+    session.store.write_cache(&memory_name(session), &memory.to_bytes(&snapshot));
 }
 
 fn memory_name(session: &Session<'_>) -> String {

@@ -47,6 +47,20 @@ pub fn column_chunk(manifest: &TableManifest, group: &Group, column: usize, obje
     Ok((0..rows_of(group)).map(|row| chunk.cell(row).into()).collect())
 }
 
+/// Returns the JSON of a column of a row group, also where nothing is stored because all values are the default.
+///
+/// # Errors
+/// [`CompareError`].
+pub fn column_json(manifest: &TableManifest, group: &Group, column: usize, objects: &dyn Objects) -> Result<Vec<u8>, CompareError> {
+    match group.chunk(column) {
+        Some(id) => objects.read(&id).map_err(CompareError::Read),
+        None => {
+            let default = manifest.columns.get(column).map_or("null", |column| column.shape.default.as_str());
+            Ok(format!("[{}]", vec![default; rows_of(group)].join(",")).into_bytes())
+        }
+    }
+}
+
 /// Tells whether any row group stores a chunk of a column: whether not all values are the default.
 ///
 /// # Errors

@@ -9,8 +9,8 @@ use super::compare::Objects;
 use super::manifest::{Group, ManifestColumn, TableManifest};
 use super::splice::{SpliceError, Tree, Updates};
 use crate::id::ObjectId;
-use crate::rows::{GROUP_BYTES_MAX, TableShape};
-use crate::store::Batch;
+use crate::rows::{EditedColumn, GROUP_BYTES_MAX, TableShape};
+use crate::store::{Batch, StoreError};
 
 /// What is known of a row group beside what its manifest says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,37 @@ pub fn fits(manifest: &TableManifest, shape: &TableShape) -> bool {
     manifest.columns.len() <= shape.columns.len()
         && manifest.columns.iter().zip(&shape.columns).all(same)
         && (&manifest.identity, &manifest.locator) == (&shape.identity, &shape.locator)
+}
+
+/// Builds a group of which these columns, and no others, have other values, and all rows the keys that they had. None where it is not sure that the group
+/// ends where it ended.
+///
+/// # Errors
+/// What [`Batch::put`] fails with.
+pub fn edit_group(
+    batch: &Batch<'_>,
+    (group, facts): (&Group, GroupFacts),
+    edited: &[EditedColumn],
+) -> Result<Option<StoredGroup>, StoreError> {
+    let now: u64 = edited.iter().map(|edited| edited.chunk.json.len() as u64).sum();
+    let then: u64 = edited.iter().map(|edited| edited.bytes_then).sum();
+    let bytes = facts.bytes.saturating_sub(then) + now;
+    // From there on values decide where a group ends.
+    if facts.bytes.max(bytes) >= GROUP_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut columns = group.columns.clone();
+    for EditedColumn { column, chunk, .. } in edited {
+        if columns.len() <= *column {
+            columns.resize(*column + 1, None);
+        }
+        columns[*column] = if chunk.is_default { None } else { Some(batch.put(&chunk.json, group.chunk(*column).as_ref())?) };
+    }
+    while columns.last().is_some_and(Option::is_none) {
+        columns.pop();
+    }
+    let group = Group { rows: group.rows, first: group.first.clone(), columns };
+    Ok(Some(StoredGroup { group, bytes, cut_hash: facts.cut_hash }))
 }
 
 /// Builds the manifest of a table of this shape, which [`fits`], in which these groups, and no others, are other than before; columns that were added since have
@@ -139,7 +170,7 @@ pub fn regroup(
     let (id, manifest) = match manifest.root {
         Some(root) if is_same_shape => {
             updates.retain(|at, (group, _)| groups.get(*at) != Some(group));
-            let root = Tree { batch, objects, updates: &updates, at: 0 }.node(root, manifest.depth)?;
+            let root = Tree { batch, objects, groups, updates: &updates }.build(root, manifest.depth)?;
             let groups = || all.iter().map(|stored| &stored.group);
             let columns = shape.columns.iter().enumerate();
             let columns =

@@ -6,10 +6,11 @@
 //! own, the order of a new row's key is not known, or a group is so large that values decide where it ends, there is no result, and the table is read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::build::{Bases, StoredGroup, assemble_sized, digest, put_json, store_group};
-use super::chunks::{read_node, row_groups, rows_of};
+use super::chunks::{column_json, read_node, row_groups, rows_of};
 use super::compare::{self, CompareError, Objects};
 use super::cores::on_all_cores;
 use super::manifest::{Child, Group, ManifestColumn, Node, TableManifest};
@@ -166,13 +167,7 @@ fn places<'a>(groups: &[Group], rows: &'a Rows<'_>) -> Option<Places<'a>> {
 impl Splice<'_> {
     /// Reads a column of a group.
     fn read(&self, group: &Group, column: usize) -> Result<Vec<u8>, CompareError> {
-        match group.chunk(column) {
-            Some(id) => self.objects.read(&id).map_err(CompareError::Read),
-            None => {
-                let default = self.manifest.columns.get(column).map_or("null", |column| column.shape.default.as_str());
-                Ok(format!("[{}]", vec![default; rows_of(group)].join(",")).into_bytes())
-            }
-        }
+        column_json(self.manifest, group, column, self.objects)
     }
 
     /// Looks what becomes of a group: how many of its rows are changed or gone, how many of them are changed, and what that makes of it. None where it is not
@@ -259,7 +254,9 @@ impl Splice<'_> {
     fn keep_tree(&self, id: ObjectId, updates: &Updates) -> Result<(ObjectId, TableManifest), SpliceError> {
         let manifest = self.manifest;
         let root = match manifest.root {
-            Some(root) => Some(Tree { batch: self.batch, objects: self.objects, updates, at: 0 }.node(root, manifest.depth)?),
+            Some(root) => {
+                Some(Tree { batch: self.batch, objects: self.objects, groups: self.groups, updates }.build(root, manifest.depth)?)
+            }
             None => None,
         };
         let groups = || self.groups.iter().enumerate().map(|(at, group)| updates.get(&at).map_or(group, |(group, _)| group));
@@ -427,35 +424,76 @@ impl Cutter {
 pub(super) struct Tree<'a, 'b> {
     pub batch: &'a Batch<'b>,
     pub objects: &'a dyn Objects,
+    /// The groups before, in order.
+    pub groups: &'a [Group],
     pub updates: &'a Updates,
-    /// How many groups were passed.
-    pub at: usize,
+}
+
+/// A bottom node: its id before, and its groups by their places.
+struct Bottom {
+    id: ObjectId,
+    groups: Range<usize>,
 }
 
 impl Tree<'_, '_> {
-    /// Builds what stands below a node, and the node.
-    pub fn node(&mut self, id: ObjectId, level: u32) -> Result<ObjectId, SpliceError> {
-        match read_node(&id, level, self.objects)? {
-            Node::Groups(groups) => {
-                let range = self.at..self.at + groups.len();
-                self.at = range.end;
-                if self.updates.range(range.clone()).next().is_none() {
-                    return Ok(id);
-                }
-                let groups = range.zip(groups).map(|(at, group)| self.updates.get(&at).map_or(group, |(after, _)| after.clone())).collect();
-                Ok(put_json(self.batch, &Node::Groups(groups), Some(&id))?)
-            }
-            Node::Nodes(children) => {
-                let mut after = Vec::with_capacity(children.len());
-                let mut differs = false;
-                for child in children {
-                    let node = self.node(child.node, level.saturating_sub(1))?;
-                    differs |= node != child.node;
-                    after.push(Child { rows: child.rows, node });
-                }
-                if differs { Ok(put_json(self.batch, &Node::Nodes(after), Some(&id))?) } else { Ok(id) }
-            }
+    /// Builds what stands below a root, and the root. Bottom nodes, which are most, are built on all cores.
+    pub fn build(&self, root: ObjectId, depth: u32) -> Result<ObjectId, SpliceError> {
+        let mut bottoms = Vec::new();
+        if depth <= 1 {
+            bottoms.push(Bottom { id: root, groups: 0..self.groups.len() });
+        } else {
+            self.find_bottoms(root, depth, &mut bottoms)?;
         }
+        let build = |bottom: &Bottom| -> Result<ObjectId, StoreError> {
+            let Bottom { id, groups } = bottom;
+            if self.updates.range(groups.clone()).next().is_none() {
+                return Ok(*id);
+            }
+            let now = |at: usize| self.updates.get(&at).map(|(after, _)| after).or_else(|| self.groups.get(at)).cloned();
+            put_json(self.batch, &Node::Groups(groups.clone().filter_map(now).collect()), Some(id))
+        };
+        let built = on_all_cores(&bottoms, || build)?;
+        self.above(root, depth, &mut built.into_iter())
+    }
+
+    fn find_bottoms(&self, id: ObjectId, level: u32, bottoms: &mut Vec<Bottom>) -> Result<(), SpliceError> {
+        let malformed = |what: &str| CompareError::Malformed { id, what: what.to_owned() };
+        let Node::Nodes(children) = read_node(&id, level, self.objects)? else {
+            return Err(malformed("it is no node above others").into());
+        };
+        for child in children {
+            if level > 2 {
+                self.find_bottoms(child.node, level - 1, bottoms)?;
+                continue;
+            }
+            let from = bottoms.last().map_or(0, |last| last.groups.end);
+            let (mut until, mut rows) = (from, 0);
+            while rows < child.rows {
+                rows += self.groups.get(until).ok_or_else(|| malformed("it has more rows than its groups"))?.rows;
+                until += 1;
+            }
+            if rows != child.rows {
+                return Err(malformed("it ends within a group").into());
+            }
+            bottoms.push(Bottom { id: child.node, groups: from..until });
+        }
+        Ok(())
+    }
+
+    /// Builds a node whose bottom nodes are these.
+    fn above(&self, id: ObjectId, level: u32, bottoms: &mut dyn Iterator<Item = ObjectId>) -> Result<ObjectId, SpliceError> {
+        if level <= 1 {
+            return Ok(bottoms.next().unwrap_or(id));
+        }
+        let Node::Nodes(children) = read_node(&id, level, self.objects)? else { return Ok(id) };
+        let mut after = Vec::with_capacity(children.len());
+        let mut differs = false;
+        for child in children {
+            let node = self.above(child.node, level - 1, bottoms)?;
+            differs |= node != child.node;
+            after.push(Child { rows: child.rows, node });
+        }
+        if differs { Ok(put_json(self.batch, &Node::Nodes(after), Some(&id))?) } else { Ok(id) }
     }
 }
 

@@ -42,7 +42,8 @@ fn read(path: &Path, now_ms: Option<i64>) -> Option<String> {
         if name == "wal" && metadata.len() == 0 {
             continue;
         }
-        let newest_ms = metadata.mtime().max(metadata.ctime()).saturating_mul(1000).saturating_add(999);
+        let changed_ms = |seconds: i64, nanos: i64| seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000);
+        let newest_ms = changed_ms(metadata.mtime(), metadata.mtime_nsec()).max(changed_ms(metadata.ctime(), metadata.ctime_nsec()));
         if !metadata.is_file() || now_ms.is_some_and(|now_ms| now_ms.saturating_sub(newest_ms) < SETTLED_MS) {
             return None;
         }
@@ -78,9 +79,11 @@ mod tests {
         std::fs::write(&path, b"x").expect("written");
         let changed_ms = {
             use std::os::unix::fs::MetadataExt;
-            path.metadata().expect("metadata").ctime() * 1000
+            let metadata = path.metadata().expect("metadata");
+            metadata.ctime() * 1000 + metadata.ctime_nsec() / 1_000_000
         };
-        assert_eq!(fingerprint(&path, changed_ms + 1000), None);
+        assert_eq!(fingerprint(&path, changed_ms + SETTLED_MS - 1), None);
+        assert!(fingerprint(&path, changed_ms + SETTLED_MS).is_some());
         let later = changed_ms + 10_000;
         let first = fingerprint(&path, later).expect("settled");
         std::fs::write(dir.path().join("a.db-wal"), b"").expect("written");

@@ -11,6 +11,7 @@ pub(super) mod held;
 mod layout;
 pub(super) mod log;
 mod memory;
+mod prints;
 mod record;
 mod rows;
 mod source;
@@ -25,16 +26,18 @@ mod undo;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::read::State;
 use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
-use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::rows::{CutRule, EditedColumn, RowGroup, TableShape, Then};
 use crate::schema::{Schema, Settings};
 use held::Held;
 use log::{Log, Mark};
 use memory::{Memory, TableMemory};
 use source::Source;
+use structure::Known;
 use table::Table;
 
 /// Why something is not read from pages.
@@ -61,6 +64,8 @@ pub(super) struct Pages {
     tables: Mutex<Tables>,
     /// What is remembered from before, until it is asked for.
     memory: Mutex<HashMap<String, TableMemory>>,
+    /// Whether that is of what is seen now.
+    is_of_now: AtomicBool,
     /// The pages that may be other than when the transaction began, where what is remembered is of then.
     changed: Option<HashSet<u32>>,
 }
@@ -111,12 +116,26 @@ impl Pages {
             None => return Err(Odd::new("what it sees of the write-ahead log could not be found out")),
         };
         let source = Source::of(Arc::clone(held.file()), log, pages, state.encoding)?;
-        Ok(Self { source, tables: Mutex::default(), memory: Mutex::default(), changed })
+        Ok(Self { source, tables: Mutex::default(), memory: Mutex::default(), is_of_now: AtomicBool::new(false), changed })
     }
 
     /// Checks the structure of the file that these pages are of ([`structure`]).
     pub fn check_structure(&self, roots: &[structure::Root]) -> Result<(), Odd> {
-        structure::check(&self.source, roots)
+        let mut known = Known::none(self.source.pages());
+        for table in self.tables().values().flatten() {
+            table.add_known(&mut known);
+        }
+        if self.is_of_now.load(Ordering::Relaxed) {
+            for table in self.memory.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                table.add_known(&mut known);
+            }
+        }
+        structure::check(&self.source, roots, &known)
+    }
+
+    /// Takes what is remembered for what is seen now.
+    pub fn sees_remembered(&self) {
+        self.is_of_now.store(true, Ordering::Relaxed);
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -139,6 +158,13 @@ impl Pages {
         let table = self.plan(state, shape).ok()?;
         // What is odd here is odd for whoever reads the table whole.
         table.stale(&self.source, shape, memory, groups, self.changed.as_ref()).ok().flatten()
+    }
+
+    /// Finds the columns of a stale group that have other values; see [`Table::read_edited`].
+    pub fn read_edited(&self, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, EngineError> {
+        let planned = self.tables().get(&shape.name).cloned();
+        let read = || planned.unwrap_or_else(|| Err(Odd::new("it was not looked at")))?.read_edited(&self.source, shape, group, then);
+        read().map_err(|odd| self.give_up(shape, odd))
     }
 
     /// Reads a stale group; see [`Table::read_stale`].
@@ -272,6 +298,10 @@ impl ReadTransaction for PageReader {
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.0.read_part(shape, part, rule, sink)
+    }
+
+    fn read_edited(&mut self, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, EngineError> {
+        self.0.read_edited(shape, group, then)
     }
 
     fn read_stale(

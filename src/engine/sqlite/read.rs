@@ -15,7 +15,7 @@ use super::text::{self, Encoding};
 use super::{Site, links, needs, query, quote, schema, since};
 use crate::engine::since::{Extent, FoundSince, History};
 use crate::engine::{Answer, EngineError, Finding, ReadTransaction, TablePart};
-use crate::rows::{ColumnWriter, CutRule, GroupBuilder, RowGroup, TableShape};
+use crate::rows::{ColumnWriter, CutRule, EditedColumn, GroupBuilder, RowGroup, TableShape, Then};
 use crate::schema::{ObjectKind, Schema, Setting, Settings};
 
 /// The most that read pages side by side.
@@ -424,9 +424,19 @@ impl ReadTransaction for State<'_> {
         }
     }
 
+    fn sees_remembered(&mut self) {
+        if let Some(pages) = &self.pages {
+            pages.sees_remembered();
+        }
+    }
+
     fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
         let Some(pages) = self.pages.as_ref().map(Arc::clone) else { return Ok(None) };
         Ok(pages.stale(self, shape, key, groups))
+    }
+
+    fn read_edited(&mut self, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, EngineError> {
+        self.pages.as_ref().map_or(Ok(None), |pages| pages.read_edited(shape, group, then))
     }
 
     fn read_stale(

@@ -16,7 +16,7 @@ use super::statement::{Bound, Ddl, Form, RowStatement, is_too_wide};
 use super::text::{self, Encoding};
 use super::{needs, quote, schema, script};
 use crate::engine::{Answer, EngineError, Finding, Obstacle, PatchTarget, ReadTransaction, RowSource, WriteTransaction};
-use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::rows::{CutRule, EditedColumn, RowGroup, TableShape, Then};
 use crate::schema::{ObjectKind, Schema, SchemaObject, SettingScope, Settings};
 use crate::value::Value;
 
@@ -458,6 +458,10 @@ impl ReadTransaction for Patch<'_> {
 
     fn stale(&mut self, shape: &TableShape, key: &str, groups: &[u64]) -> Result<Option<Vec<usize>>, EngineError> {
         self.state.stale(shape, key, groups)
+    }
+
+    fn read_edited(&mut self, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, EngineError> {
+        self.state.read_edited(shape, group, then)
     }
 
     fn read_stale(

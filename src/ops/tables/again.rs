@@ -9,9 +9,9 @@ use super::{Found, OpError, Reading, Remembered, Sibling, lock, side_by_side};
 use crate::engine::{EngineError, ReadTransaction};
 use crate::rows::{CutRule, RowGroup, TableShape};
 use crate::snapshot::build::{self, StoredGroup};
-use crate::snapshot::chunks::row_groups;
+use crate::snapshot::chunks::{column_json, row_groups};
 use crate::snapshot::manifest::Group;
-use crate::snapshot::regroup::{Before, Recut, regroup};
+use crate::snapshot::regroup::{Before, Recut, edit_group, regroup};
 use crate::snapshot::splice::SpliceError;
 use crate::store::StoreError;
 
@@ -118,8 +118,31 @@ impl Again<'_, '_> {
         Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Reads only those columns of a group that have other values; none where it is to be read whole.
+    fn edit(&self, transaction: &mut dyn ReadTransaction, job: &Job<'_>) -> Result<Option<StoredGroup>, OpError> {
+        let Job { stale, groups, from } = *job;
+        let Reading { store, batch, shapes, .. } = *self.reading;
+        let (Some(group), Some(facts)) = (groups.get(from), stale.before.facts.get(from)) else { return Ok(None) };
+        let (manifest, shape) = (stale.before.manifest, &shapes[stale.table]);
+        if manifest.columns.len() != shape.columns.len() {
+            return Ok(None);
+        }
+        // What cannot be read of an earlier state only costs time.
+        let mut then = |group: usize, column: usize| column_json(manifest, groups.get(group)?, column, store).ok();
+        match transaction.read_edited(shape, from, &mut then)? {
+            Some(edited) => Ok(edit_group(batch, (group, *facts), &edited)?),
+            None => Ok(None),
+        }
+    }
+
     fn read_one(&self, transaction: &mut dyn ReadTransaction, job: &Job<'_>) -> Result<Option<Recut>, OpError> {
         let Job { stale, groups: before, from } = *job;
+        match self.edit(transaction, job) {
+            Ok(Some(edited)) => return Ok(Some(Recut { from, until: from + 1, groups: vec![edited] })),
+            Ok(None) => {}
+            Err(OpError::Engine(EngineError::Void(_))) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         let mut groups: Vec<StoredGroup> = Vec::new();
         let mut failed: Option<StoreError> = None;
         let mut take = |group: RowGroup| {

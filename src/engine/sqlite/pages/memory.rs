@@ -5,10 +5,12 @@
 //! of no use. Pages that differ in a byte have different hashes (XXH3-128) but by an accident that nobody will live to see.
 //!
 //! ## Layout
-//! The magic `DBLYPGS1`; numbers in little-endian: bytes a page, bytes of it in use, encoding (0 UTF-8, 1 and 2 UTF-16 low and high byte first), number of
+//! The magic `DBLYPGS2`; numbers in little-endian: bytes a page, bytes of it in use, encoding (0 UTF-8, 1 and 2 UTF-16 low and high byte first), number of
 //! tables, each 4 bytes. Then each table: its key and the signature of its layout, each with its length in 4 bytes before it; a byte of flags (1: a record had
-//! more fields than the table columns; 2: the table has no row numbers); the number of leaves in 4 bytes; the numbers of their pages, 4 bytes each; their
-//! rows, 4 bytes each, the highest bit set where one goes on in other pages; hashes, 16 bytes each; hashes of cut hashes, 8 bytes each. A table without
+//! more fields than the table columns; 2: the table has no row numbers; 4: the structure of every leaf was checked, within the pages above); the number of leaves in
+//! 4 bytes; the numbers of their pages, 4 bytes each; their rows, 4 bytes each, the highest bit set where one goes on in other pages; hashes, 16 bytes each; hashes of
+//! cut hashes, 8 bytes each; the number of pages above the leaves in 4 bytes, their numbers, 4 bytes each, and the hashes of their bytes, 16 bytes each; the number of
+//! columns of which leaves have prints in 4 bytes, 0 where they have none; else the sum of each leaf's print, 16 bytes each, and a byte of each leaf's columns. A table without
 //! row numbers has one leaf, its root, whose hash is that of all its pages. At the end the XXH3-128 of all bytes before.
 
 use std::collections::HashMap;
@@ -16,12 +18,17 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::text::Encoding;
+use super::prints::Prints;
+use super::structure::Known;
 
-const MAGIC: &[u8; 8] = b"DBLYPGS1";
+const MAGIC: &[u8; 8] = b"DBLYPGS2";
 const FLAG_SURPLUS: u8 = 1;
 const FLAG_NO_ROW_NUMBERS: u8 = 2;
+const FLAG_CHECKED: u8 = 4;
 /// How many leaves are remembered at most, so that memory stays bounded: 6 GB of a database with pages of 4 KiB. A larger one is read whole.
 const LEAVES_MAX: usize = 1_500_000;
+/// How many bytes the prints have at most; a database with more is remembered without.
+const PRINT_BYTES_MAX: usize = 24 << 20;
 /// The bit of a leaf's rows that says that one of them goes on in other pages.
 const OVERFLOWS: u32 = 1 << 31;
 
@@ -43,7 +50,12 @@ pub(super) struct TableMemory {
     /// Whether a record had more fields than the table had columns: a column that is added later finds its values in them.
     pub has_surplus: bool,
     pub has_row_numbers: bool,
+    /// Whether the structure of every leaf was checked, within what the pages above say.
+    pub is_checked: bool,
     pub leaves: Leaves,
+    /// The pages above the leaves, each with the hash of its bytes.
+    pub above: Vec<(u32, u128)>,
+    pub prints: Prints,
 }
 
 /// Leaves in order, one column a property.
@@ -62,6 +74,19 @@ pub(super) struct Mark {
     pub overflows: bool,
 }
 
+impl TableMemory {
+    /// Adds the leaves whose structure was checked, of a file that has these pages.
+    pub fn add_known(&self, known: &mut Known) {
+        if !self.is_checked || !self.has_row_numbers {
+            return;
+        }
+        for (page, mark) in self.leaves.pages.iter().zip(&self.leaves.marks).filter(|(_, mark)| !mark.overflows) {
+            known.add(*page, mark.rows, false);
+        }
+        known.add_above(self.above.iter().copied());
+    }
+}
+
 impl Memory {
     /// Writes it; nothing where there are more than [`LEAVES_MAX`].
     pub fn into_bytes(mut self) -> Vec<u8> {
@@ -70,7 +95,11 @@ impl Memory {
             self.tables.clear();
             leaves = 0;
         }
-        let mut out = Vec::with_capacity(leaves * 32 + 4096);
+        let prints: usize = self.tables.values().map(|table| table.prints.sums.len() * (16 + table.prints.columns)).sum();
+        if prints > PRINT_BYTES_MAX {
+            self.tables.values_mut().for_each(|table| table.prints = Prints::default());
+        }
+        let mut out = Vec::with_capacity(leaves * 32 + prints.min(PRINT_BYTES_MAX) + 4096);
         out.extend_from_slice(MAGIC);
         let number = |out: &mut Vec<u8>, number: usize| out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
         let encoding = match self.encoding {
@@ -90,13 +119,21 @@ impl Memory {
                 out.extend_from_slice(text.as_bytes());
             }
             let surplus = if table.has_surplus { FLAG_SURPLUS } else { 0 };
-            out.push(surplus | if table.has_row_numbers { 0 } else { FLAG_NO_ROW_NUMBERS });
+            let checked = if table.is_checked { FLAG_CHECKED } else { 0 };
+            out.push(surplus | checked | if table.has_row_numbers { 0 } else { FLAG_NO_ROW_NUMBERS });
             let Leaves { pages, marks } = &table.leaves;
             number(&mut out, pages.len());
             pages.iter().for_each(|page| out.extend_from_slice(&page.to_le_bytes()));
             marks.iter().for_each(|mark| out.extend_from_slice(&(mark.rows | if mark.overflows { OVERFLOWS } else { 0 }).to_le_bytes()));
             marks.iter().for_each(|mark| out.extend_from_slice(&mark.hash.to_le_bytes()));
             marks.iter().for_each(|mark| out.extend_from_slice(&mark.cuts.to_le_bytes()));
+            number(&mut out, table.above.len());
+            table.above.iter().for_each(|(page, _)| out.extend_from_slice(&page.to_le_bytes()));
+            table.above.iter().for_each(|(_, hash)| out.extend_from_slice(&hash.to_le_bytes()));
+            let Prints { columns, sums, bytes } = &table.prints;
+            number(&mut out, *columns);
+            sums.iter().for_each(|sum| out.extend_from_slice(&sum.to_le_bytes()));
+            out.extend_from_slice(bytes);
         }
         let hash = xxh3_128(&out);
         out.extend_from_slice(&hash.to_le_bytes());
@@ -134,11 +171,26 @@ impl Memory {
                 }
             };
             let marks = rows.iter().zip(hashes).zip(cuts).map(mark).collect();
+            let above = rest.number()? as usize;
+            let (numbers, hashes) = (rest.array::<4>(above)?, rest.array::<16>(above)?);
+            let above = numbers.iter().zip(hashes).map(|(page, hash)| (u32::from_le_bytes(*page), u128::from_le_bytes(*hash)));
+            let columns = rest.number()? as usize;
+            let prints = match columns {
+                0 => Prints::default(),
+                _ => Prints {
+                    columns,
+                    sums: rest.array::<16>(leaves)?.iter().map(|sum| u128::from_le_bytes(*sum)).collect(),
+                    bytes: rest.take(leaves.checked_mul(columns)?)?.to_vec(),
+                },
+            };
             let table = TableMemory {
                 signature,
                 has_surplus: flags & FLAG_SURPLUS > 0,
                 has_row_numbers: flags & FLAG_NO_ROW_NUMBERS == 0,
+                is_checked: flags & FLAG_CHECKED > 0,
                 leaves: Leaves { pages, marks },
+                above: above.collect(),
+                prints,
             };
             tables.insert(key, table);
         }
@@ -184,7 +236,14 @@ mod tests {
             overflows: number.is_multiple_of(2),
         };
         let leaves = Leaves { pages: vec![7, 3, 9], marks: [1, 2, 3].map(mark).to_vec() };
-        let table = TableMemory { signature: "s".into(), has_surplus: true, has_row_numbers: true, leaves };
+        let above = vec![(4, 1 << 99), (u32::MAX, 7)];
+        let mut prints = Prints::of(2, 3);
+        let mut more = Prints::default();
+        more.push(&[1 << 77, 3]);
+        assert!(prints.put(1, &more) && !prints.put(3, &more));
+        assert_eq!((prints.get(1), prints.get(3)), (Some(((1 << 77) + 3, [0, 3].as_slice())), None));
+        let table =
+            TableMemory { signature: "s".into(), has_surplus: true, has_row_numbers: true, is_checked: true, leaves, above, prints };
         let empty = TableMemory { has_row_numbers: false, ..TableMemory::default() };
         let tables = HashMap::from([("a".to_owned(), table), ("b".to_owned(), empty)]);
         let memory = Memory { page_bytes: 65_536, usable: 65_500, encoding: Encoding::Utf16be, tables };

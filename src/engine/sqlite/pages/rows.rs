@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use super::Odd;
 use super::memory::Mark;
+use super::prints::Prints;
 use super::record::Layout;
 use super::source::Source;
 use super::table::Table;
@@ -33,6 +34,10 @@ pub(super) struct Rows<'a> {
     pages: Option<Box<Xxh3Default>>,
     /// Whether a record had more fields than the table has columns.
     pub has_surplus: bool,
+    /// The prints of the leaves that were read whole.
+    pub prints: Prints,
+    /// The hashes of the columns of the last of them.
+    pub hashes: Vec<u128>,
 }
 
 /// Takes the next cut hash into a hash over all.
@@ -51,12 +56,17 @@ fn take(pages: &mut Option<Box<Xxh3Default>>, leaf: &[u8], page: &[u8]) {
 }
 
 impl<'a> Rows<'a> {
-    /// Begins before the first row of a table.
+    /// Begins before the first row of a table, whose leaves are to have prints.
     pub fn new(table: &'a Table, source: &'a Source, shape: &TableShape, rule: CutRule) -> Self {
-        Self::with_layout(table, &table.layout, source, shape, rule)
+        Self::with_layout(table, &table.layout, source, shape, rule).with_prints()
     }
 
-    /// As [`Rows::new`], of a shape that has some of the columns.
+    fn with_prints(mut self) -> Self {
+        self.builder = self.builder.with_stretches();
+        self
+    }
+
+    /// As [`Rows::new`], of a shape that has some of the columns, without prints.
     pub fn with_layout(table: &Table, layout: &'a Layout, source: &'a Source, shape: &TableShape, rule: CutRule) -> Self {
         Self {
             layout,
@@ -69,6 +79,8 @@ impl<'a> Rows<'a> {
             cuts: 0,
             pages: None,
             has_surplus: false,
+            prints: Prints::default(),
+            hashes: Vec::new(),
         }
     }
 
@@ -91,10 +103,15 @@ impl<'a> Rows<'a> {
     /// Reads a leaf of a table with row numbers whole, and marks it; no mark where the sink broke.
     pub fn read_leaf(&mut self, number: u32, bytes: &[u8], sink: Sink<'_>) -> Result<Option<Mark>, Odd> {
         let page = self.leaf(number, bytes)?;
+        self.builder.begin_stretch();
         for at in 0..page.cells {
             if self.row(page.cell(at)?, bytes, sink)?.is_break() {
                 return Ok(None);
             }
+        }
+        self.builder.end_stretch(&mut self.hashes);
+        if !self.hashes.is_empty() {
+            self.prints.push(&self.hashes);
         }
         let rows = u32::try_from(page.cells).map_err(|_| Odd::new("a page has too many cells"))?;
         let pages = self.pages.take();

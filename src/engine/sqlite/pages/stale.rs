@@ -3,29 +3,26 @@
 //! A group is *clean* if every leaf that has a row of it, and what follows its last leaf, is what it was; all others are read again, each from its first row
 //! on, until a group ends where one began before. Where that is: rows keep their places in a leaf whose cut hashes are what they were, whatever else of it changed.
 
+mod edited;
+mod look;
+
 use std::collections::HashSet;
-use std::num::NonZero;
 use std::ops::ControlFlow;
 
 use super::Odd;
 use super::memory::{Leaves, Mark};
-use super::record::{Layout, SKIPPED};
+use super::prints::{Defaults, Prints};
 use super::rows::{Rows, Sink, read_pages};
 use super::source::Source;
 use super::table::Table;
 use crate::rows::{CutRule, TableShape};
-
-/// A rule that ends no group.
-const ENDLESS: CutRule = CutRule { rows_target: u64::MAX / 8 };
-
-/// Fewer leaves are not worth another thread.
-const THREAD_LEAVES_MIN: usize = 512;
-
-/// The most threads that look at leaves.
-const THREADS_MAX: usize = 16;
+use look::{Changed, Remarks, look};
 
 /// A row's place: the number of its leaf, and of its cell in it.
 type Place = (usize, usize);
+
+/// A rule that ends no group.
+const ENDLESS: CutRule = CutRule { rows_target: u64::MAX / 8 };
 
 /// What changed since a memory.
 #[derive(Debug)]
@@ -36,22 +33,47 @@ pub(super) struct Stale {
     begins: Vec<(Place, usize)>,
     /// How many rows each leaf has.
     rows: Vec<u32>,
-    /// How many groups there were.
-    groups: usize,
+    /// How many rows each group had.
+    groups: Vec<u64>,
+    /// Stale groups that have the rows that they had, with other values in some, in order.
+    edited: Vec<Edited>,
+    /// The leaves that are not what they were, in order.
+    changed_leaves: Vec<usize>,
+    /// The prints that they had, where those are known: their sums, and a byte a column.
+    prints_then: Vec<(u128, Box<[u8]>)>,
+}
+
+/// What a comparison with a memory found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub stale: Stale,
+    /// The leaves' marks now.
+    pub marks: Vec<Mark>,
+    /// The leaves' prints now, where they are known.
+    pub prints: Prints,
+    pub looked: Remarks,
+}
+
+/// A group in which values changed, and no key.
+#[derive(Debug, Clone, Copy)]
+struct Edited {
+    group: usize,
+    /// Where it begins.
+    begin: Place,
+    rows: u64,
 }
 
 impl Stale {
-    /// Compares a table with a memory of its leaves, when it had groups of so many rows; returns the leaves' marks now too, and whether a record that was
-    /// looked at has more fields than there are columns. None where nothing can be told, or most changed. Where it is known which pages can have `changed`
-    /// since, others are not looked at.
+    /// Compares a table with a memory of its leaves, when it had groups of so many rows. None where nothing can be told, or most changed. Where it is known
+    /// which pages can have `changed` since, others are not looked at.
     pub fn find(
         table: &Table,
         source: &Source,
         shape: &TableShape,
-        memory: Leaves,
+        (memory, prints): (Leaves, Prints),
         groups: &[u64],
         changed: Option<&HashSet<u32>>,
-    ) -> Result<Option<(Self, Vec<Mark>, bool)>, Odd> {
+    ) -> Result<Option<Found>, Odd> {
         let Leaves { pages: then, marks: marks_then } = memory;
         let total: u64 = marks_then.iter().map(|mark| u64::from(mark.rows)).sum();
         if then.len() != marks_then.len() || total != groups.iter().sum::<u64>() {
@@ -72,6 +94,12 @@ impl Stale {
                 marks
             }
         };
+        let is_of_these = (1..=shape.columns.len()).contains(&prints.columns) && prints.sums.len() == then.len();
+        let mut prints = match &places.now {
+            _ if !is_of_these => Prints::default(),
+            None => prints,
+            Some(now) => prints.moved(now, table.leaves.len()),
+        };
         // What a row goes on in is in no list of leaves.
         let is_wanted = |(place, (page, mark)): (usize, (&u32, &Mark))| {
             let is_known = changed.is_some_and(|changed| places.is_old(place) && !mark.overflows && !changed.contains(page));
@@ -79,26 +107,48 @@ impl Stale {
         };
         let wanted: Vec<u32> = table.leaves.iter().zip(&marks).enumerate().filter_map(is_wanted).collect();
         let Some(looked) = look(table, source, shape, &marks, &places, &wanted)? else { return Ok(None) };
-        let has_surplus = looked.iter().any(|look| look.has_surplus);
+        let remarks = looked.iter().fold(Remarks::default(), |all, look| Remarks {
+            has_surplus: all.has_surplus | look.remarks.has_surplus,
+            is_unchecked: all.is_unchecked | look.remarks.is_unchecked,
+        });
+        // In order, as the leaves were looked at.
+        let changed: Vec<Changed> = looked.into_iter().flat_map(|look| look.changed).collect();
         let mut states = vec![LeafState::Same; table.leaves.len()];
-        for (at, state, mark) in looked.into_iter().flat_map(|look| look.changed) {
-            if let (Some(state_then), Some(mark_then)) = (states.get_mut(at), marks.get_mut(at)) {
-                (*state_then, *mark_then) = (state, mark);
+        let mut defaults = Defaults::of(shape, prints.columns);
+        let (mut prints_then, mut is_wider) = (Vec::with_capacity(changed.len()), false);
+        for Changed { place, state, mark, hashes } in &changed {
+            if let (Some(state_then), Some(mark_then)) = (states.get_mut(*place), marks.get_mut(*place)) {
+                prints_then.push(prints.get(*place).map(|print| defaults.widen(print, mark_then.rows)).unwrap_or_default());
+                is_wider |= hashes.get(prints.columns..).is_some_and(|added| added != defaults.hashes(mark.rows));
+                (*state_then, *mark_then) = (*state, *mark);
             }
         }
+        if is_wider {
+            prints = defaults.widen_all(&prints, &marks);
+        }
+        for Changed { place, hashes, .. } in &changed {
+            prints.set(*place, hashes);
+        }
         let stale = Self::sort_out(groups, &rows_then, &marks, &places, &states);
-        Ok(stale.map(|stale| (stale, marks, has_surplus)))
+        Ok(stale.map(|stale| Found { stale: Self { prints_then, ..stale }, marks, prints, looked: remarks }))
+    }
+
+    /// Tells whether a leaf, by its place now, is what it was.
+    pub fn is_same(&self, place: usize) -> bool {
+        self.changed_leaves.binary_search(&place).is_err()
     }
 
     /// Finds the groups that are to be read again.
     fn sort_out(groups: &[u64], then: &[u32], now: &[Mark], places: &Alignment, states: &[LeafState]) -> Option<Self> {
-        // Whether a leaf of then, and what follows it, is what it was.
-        let is_same = |leaf: usize| {
+        // Whether a leaf of then has the rows that it had, and what followed it follows it.
+        let is_kept = |leaf: usize| {
             let Some(at) = places.of_then(leaf) else { return false };
             let follows = if leaf + 1 < then.len() { places.of_then(leaf + 1) == Some(at + 1) } else { at + 1 == now.len() };
-            follows && states.get(at) == Some(&LeafState::Same)
+            follows && states.get(at).is_some_and(|state| *state != LeafState::Recut)
         };
-        let (mut again, mut begins) = (Vec::new(), Vec::with_capacity(groups.len()));
+        // Whether a leaf of then, and what follows it, is what it was.
+        let is_same = |leaf: usize| is_kept(leaf) && places.of_then(leaf).and_then(|at| states.get(at)) == Some(&LeafState::Same);
+        let (mut again, mut begins, mut edited) = (Vec::new(), Vec::with_capacity(groups.len()), Vec::new());
         let (mut leaf, mut cell) = (0_usize, 0_u64);
         let mut is_first_leaf_same = is_same(0);
         for (group, &rows) in groups.iter().enumerate() {
@@ -129,6 +179,10 @@ impl Stale {
                 begins.push(((at, usize::try_from(start.1).ok()?), group));
                 if !is_clean {
                     again.push(group);
+                    let last = if cell > 0 { leaf } else { leaf.saturating_sub(1) };
+                    if (start.0..=last).all(is_kept) {
+                        edited.push(Edited { group, begin: (at, usize::try_from(start.1).ok()?), rows });
+                    }
                 }
             } else if is_clean {
                 return None;
@@ -138,7 +192,16 @@ impl Stale {
         if !begins.is_sorted_by(|a, b| a.0 < b.0) || (groups.is_empty() && states.iter().any(|state| *state != LeafState::Same)) {
             return None;
         }
-        Some(Self { again, begins, rows: now.iter().map(|mark| mark.rows).collect(), groups: groups.len() })
+        let changed_leaves = states.iter().enumerate().filter(|(_, state)| **state != LeafState::Same).map(|(at, _)| at).collect();
+        Some(Self {
+            again,
+            begins,
+            rows: now.iter().map(|mark| mark.rows).collect(),
+            groups: groups.to_vec(),
+            edited,
+            changed_leaves,
+            prints_then: Vec::new(),
+        })
     }
 
     /// Reads a group that is to be read again, and those after it up to one that begins as it did; returns which, or how many there were.
@@ -175,7 +238,7 @@ impl Stale {
             }
         }
         if is_broken {
-            return Ok(self.groups);
+            return Ok(self.groups.len());
         }
         if let Some(until) = until {
             return Ok(until);
@@ -183,7 +246,7 @@ impl Stale {
         if let Some(group) = rows.finish() {
             let _ = sink(group);
         }
-        Ok(self.groups)
+        Ok(self.groups.len())
     }
 
     /// Returns the group that began at a place.
@@ -246,71 +309,4 @@ impl Alignment {
     fn is_old(&self, leaf: usize) -> bool {
         self.is_old.as_ref().is_none_or(|old| old.get(leaf).copied().unwrap_or(false))
     }
-}
-
-/// What was found in some leaves: those that changed, and whether a record has more fields than there are columns.
-#[derive(Default)]
-struct Looked {
-    changed: Vec<(usize, LeafState, Mark)>,
-    has_surplus: bool,
-}
-
-/// Compares leaves with their marks on all cores, and marks those anew that changed. None where most did.
-fn look(
-    table: &Table,
-    source: &Source,
-    shape: &TableShape,
-    marks: &[Mark],
-    places: &Alignment,
-    wanted: &[u32],
-) -> Result<Option<Vec<Looked>>, Odd> {
-    let (layout, keys) = keys_only(table, shape);
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
-    let share = wanted.len().div_ceil(threads).max(THREAD_LEAVES_MIN);
-    let changed_max = marks.len() / threads / 2 + THREAD_LEAVES_MIN;
-    let work = |wanted: &[u32]| -> Result<Option<Looked>, Odd> {
-        let mut found = Looked::default();
-        let new = || Rows::with_layout(table, &layout, source, &keys, ENDLESS);
-        let mut rows = new();
-        let pages: Vec<u32> = wanted.iter().filter_map(|place| table.leaves.get(*place as usize)).copied().collect();
-        let mut wanted = wanted.iter();
-        let flow = read_pages(source, &pages, &mut |number, bytes| {
-            let place = *wanted.next().ok_or_else(|| Odd::new("a leaf is not there"))? as usize;
-            let mark = marks.get(place).ok_or_else(|| Odd::new("a leaf is not there"))?;
-            let is_old = places.is_old(place);
-            if is_old && rows.hash_leaf(number, bytes, mark.overflows)? == mark.hash {
-                return Ok(ControlFlow::Continue(()));
-            }
-            // A builder of its own, since what it collects is of no use.
-            let mut reader = new();
-            let now =
-                reader.read_leaf(number, bytes, &mut |_| ControlFlow::Continue(()))?.ok_or_else(|| Odd::new("a leaf is not there"))?;
-            let is_edited = is_old && (now.cuts, now.rows) == (mark.cuts, mark.rows);
-            found.has_surplus |= reader.has_surplus;
-            found.changed.push((place, if is_edited { LeafState::Edited } else { LeafState::Recut }, now));
-            Ok(if found.changed.len() > changed_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(flow.is_continue().then_some(found))
-    };
-    std::thread::scope(|scope| {
-        let work = &work;
-        let beside: Vec<_> = wanted.chunks(share).map(|wanted| scope.spawn(move || work(wanted))).collect();
-        beside.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Odd::new("a reader ended before its time")))).collect()
-    })
-}
-
-/// Returns a layout and a shape that have only what cuts a table.
-fn keys_only(table: &Table, shape: &TableShape) -> (Layout, TableShape) {
-    if shape.identity.is_empty() {
-        return (table.layout.clone(), shape.clone());
-    }
-    let mut layout = table.layout.clone();
-    let place = |column: usize| shape.identity.iter().position(|key| *key == column);
-    layout.row_number = layout.row_number.and_then(place);
-    for field in &mut layout.fields {
-        field.column = place(field.column).unwrap_or(SKIPPED);
-    }
-    let columns = shape.identity.iter().filter_map(|column| shape.columns.get(*column).cloned()).collect();
-    let identity = (0..shape.identity.len()).collect();
-    (layout, TableShape { name: shape.name.clone(), columns, identity, locator: Vec::new() })
 }

@@ -6,9 +6,12 @@
 //!   deep; cells, free blocks and lost bytes of a page fill it, and none overlaps another; row numbers ascend, within what the pages above say; a record
 //!   goes on in as many pages as it needs; an index that is not partial has as many entries as its table has rows.
 //! - What stands in records is not looked at: whoever reads the rows does that.
+//! - A leaf of a table that whoever read its rows checked in the same way ([`LeafCheck`]) is not looked at again, if what the pages above say of it is what
+//!   they said ([`Known`]).
 //!
 //! [`tree`] walks the pages above the leaves, [`leaf`] takes one page apart, and this file puts them together.
 
+mod known;
 mod page;
 mod tree;
 
@@ -17,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Odd;
 use super::source::Source;
+pub(super) use known::{Known, LeafCheck};
 use page::{Fill, Shape};
 use tree::Leaf;
 
@@ -63,8 +67,8 @@ impl Used {
     }
 }
 
-/// Checks the structure of a file; `roots` are those of all its trees, the schema's among them.
-pub(super) fn check(source: &Source, roots: &[Root]) -> Result<(), Odd> {
+/// Checks the structure of a file; `roots` are those of all its trees, the schema's among them. Leaves that are known are not looked at.
+pub(super) fn check(source: &Source, roots: &[Root], known: &Known) -> Result<(), Odd> {
     let used = Used::new(source.pages());
     let mut head = vec![0; source.page_bytes()];
     source.read(1, &mut head)?;
@@ -80,8 +84,8 @@ pub(super) fn check(source: &Source, roots: &[Root]) -> Result<(), Odd> {
     let mut leaves = Vec::new();
     let entries: Vec<AtomicU64> = roots.iter().map(|_| AtomicU64::new(0)).collect();
     for (at, root) in roots.iter().enumerate() {
-        let above = tree::walk(source, root, at, &used, &mut leaves)?;
-        entries[at].fetch_add(above, Ordering::Relaxed);
+        let counted = tree::walk(source, root, at, known, &used, &mut leaves)?;
+        entries[at].fetch_add(counted, Ordering::Relaxed);
     }
     check_leaves(source, roots, &leaves, &used, &entries)?;
     for (root, count) in roots.iter().zip(&entries) {
@@ -117,19 +121,24 @@ fn check_leaves(source: &Source, roots: &[Root], leaves: &[Leaf], used: &Used, e
             }
             let first = run * run_pages + 1;
             let last = (first + run_pages - 1).min(source.pages() as usize);
-            let Some(from) = (first..=last).find(|page| places[*page] > 0) else { continue };
-            let until = (from..=last).rev().find(|page| places[*page] > 0).unwrap_or(from);
-            let bytes = &mut bytes[..(until - from + 1) * source.page_bytes()];
-            source.read(from as u32, bytes)?;
-            for (page, bytes) in (from..=until).zip(bytes.chunks_exact(source.page_bytes())) {
-                let Some(leaf) = (places[page] as usize).checked_sub(1).and_then(|at| leaves.get(at)) else { continue };
-                let Some(root) = roots.get(leaf.root) else { continue };
-                let shape = if root.has_row_numbers { &shapes[0] } else { &shapes[1] };
-                let cells = fill.check(shape, leaf.page, bytes, leaf.keys, &mut |_, _| Ok(()))?;
-                for &(first, pages) in fill.overflows() {
-                    chain(source, first, pages, used, &mut one)?;
+            let mut next = first;
+            while let Some(from) = (next..=last).find(|page| places[*page] > 0) {
+                // Up to where two pages follow that are no leaves to look at: one is read along.
+                let is_end = |page: &usize| places[*page] == 0 && (*page == last || places[*page + 1] == 0);
+                let until = (from..=last).find(is_end).map_or(last, |end| end - 1);
+                next = until + 1;
+                let bytes = &mut bytes[..(until - from + 1) * source.page_bytes()];
+                source.read(from as u32, bytes)?;
+                for (page, bytes) in (from..=until).zip(bytes.chunks_exact(source.page_bytes())) {
+                    let Some(leaf) = (places[page] as usize).checked_sub(1).and_then(|at| leaves.get(at)) else { continue };
+                    let Some(root) = roots.get(leaf.root) else { continue };
+                    let shape = if root.has_row_numbers { &shapes[0] } else { &shapes[1] };
+                    let cells = fill.check(shape, leaf.page, bytes, leaf.keys, &mut |_, _| Ok(()))?;
+                    for &(first, pages) in fill.overflows() {
+                        chain(source, first, pages, used, &mut one)?;
+                    }
+                    entries[leaf.root].fetch_add(cells as u64, Ordering::Relaxed);
                 }
-                entries[leaf.root].fetch_add(cells as u64, Ordering::Relaxed);
             }
         }
         Ok(())

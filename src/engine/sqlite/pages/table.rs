@@ -1,18 +1,20 @@
 //! A table's pages, and its rows from them: of some leaves as if they were the whole table, or of what changed since a memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::read::State;
 use super::memory::{Leaves, Mark, TableMemory};
+use super::prints::Prints;
 use super::record::Layout;
 use super::rows::{Rows, read_pages};
 use super::source::Source;
-use super::stale::Stale;
-use super::tree::{self, Kind, Page};
+use super::stale::{Found, Stale};
+use super::structure::{Known, LeafCheck};
+use super::tree::{self, Kind, Page, Tree};
 use super::{Odd, layout};
-use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::rows::{CutRule, EditedColumn, RowGroup, TableShape, Then};
 
 /// How a table is read.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub(super) struct Table {
     /// The leaves, in order; of a table without row numbers, which keeps rows in all its pages, the root alone.
     pub leaves: Vec<u32>,
     pub has_row_numbers: bool,
+    /// The largest row number that each leaf may hold.
+    most: Vec<i64>,
+    /// The pages above the leaves, each with the hash of its bytes.
+    above: Vec<(u32, u128)>,
     noted: Mutex<Noted>,
 }
 
@@ -35,6 +41,14 @@ struct Noted {
     has_surplus: bool,
     /// What changed since a memory.
     stale: Option<Arc<Stale>>,
+    /// Whether the structure of a leaf was found odd, or not looked at.
+    is_unchecked: bool,
+    /// The leaves' prints.
+    prints: Prints,
+    /// The pages above leaves that say of all of them what they said when those were checked, where something is known from a memory.
+    above: Vec<(u32, u128)>,
+    /// How many rows each leaf has, where its records go on nowhere else; known when the marks are taken out.
+    rows: Vec<Option<u32>>,
 }
 
 impl Table {
@@ -47,13 +61,35 @@ impl Table {
         source.read(root, &mut bytes)?;
         let has_row_numbers = matches!(Page::new(&bytes, root, source.usable())?.kind, Kind::InteriorTable | Kind::LeafTable);
         let layout = if has_row_numbers { layout::of_table(state, shape)? } else { layout::of_index(state, shape)? };
-        let leaves = if has_row_numbers { tree::leaves(source, root)? } else { vec![root] };
-        Ok(Self { root, layout, leaves, has_row_numbers, noted: Mutex::default() })
+        let tree = if has_row_numbers { tree::walk(source, root)? } else { Tree { leaves: vec![root], ..Tree::default() } };
+        let Tree { leaves, most, above } = tree;
+        Ok(Self { root, layout, leaves, has_row_numbers, most, above, noted: Mutex::default() })
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
         // A thread that panicked left no more than gaps, which the count tells.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks the structure of a leaf, by its place.
+    pub fn check_leaf(&self, check: &mut LeafCheck, place: usize, number: u32, bytes: &[u8]) -> Result<(), Odd> {
+        let above = place.checked_sub(1).and_then(|before| self.most.get(before)).copied();
+        let most = *self.most.get(place).ok_or_else(|| Odd::new("a leaf is not there"))?;
+        check.check(number, bytes, above, most)
+    }
+
+    /// Adds the leaves whose structure was checked.
+    pub fn add_known(&self, known: &mut Known) {
+        let noted = self.noted();
+        if !self.has_row_numbers || noted.is_unchecked || noted.rows.len() != self.leaves.len() {
+            return;
+        }
+        for (place, (page, rows)) in self.leaves.iter().zip(&noted.rows).enumerate() {
+            if let Some(rows) = rows {
+                known.add(*page, *rows, noted.stale.as_ref().is_none_or(|stale| !stale.is_same(place)));
+            }
+        }
+        known.add_above(noted.above.iter().copied());
     }
 
     /// Reads the rows of some leaves as if they were the whole table.
@@ -67,10 +103,12 @@ impl Table {
     ) -> Result<(), Odd> {
         let mut rows = Rows::new(self, source, shape, rule);
         let mut marks = Vec::new();
+        let (mut check, mut is_unchecked) = (LeafCheck::new(source), false);
         let flow = if self.has_row_numbers {
             rows.follow(leaves.start.checked_sub(1).and_then(|before| self.leaves.get(before)).copied())?;
             let pages = self.leaves.get(leaves.clone()).ok_or_else(|| Odd::new("no part of it"))?;
             read_pages(source, pages, &mut |number, bytes| {
+                is_unchecked = is_unchecked || self.check_leaf(&mut check, leaves.start + marks.len(), number, bytes).is_err();
                 let mark = rows.read_leaf(number, bytes, sink)?;
                 marks.extend(mark);
                 Ok(if mark.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
@@ -86,9 +124,16 @@ impl Table {
         let mut noted = self.noted();
         noted.marks.resize(self.leaves.len(), Mark::default());
         noted.has_surplus |= rows.has_surplus;
+        noted.is_unchecked |= is_unchecked;
         noted.read += marks.len();
         if let Some(place) = noted.marks.get_mut(leaves.start..leaves.start + marks.len()) {
             place.copy_from_slice(&marks);
+        }
+        if self.has_row_numbers {
+            if noted.prints.sums.is_empty() {
+                noted.prints = Prints::of(shape.columns.len(), self.leaves.len());
+            }
+            let _ = noted.prints.put(leaves.start, &rows.prints);
         }
         drop(noted);
         if let Some(group) = rows.finish() {
@@ -114,16 +159,31 @@ impl Table {
             let mark = Rows::new(self, source, shape, CutRule { rows_target: 1 }).walk(self.root, None)?.1;
             let is_same = memory.leaves.marks.first().is_some_and(|then| then.hash == mark.hash);
             if is_same {
-                *self.noted() = Noted { marks: memory.leaves.marks, read: 1, has_surplus: memory.has_surplus, stale: None };
+                *self.noted() = Noted { marks: memory.leaves.marks, read: 1, has_surplus: memory.has_surplus, ..Noted::default() };
             }
             return Ok(is_same.then(Vec::new));
         }
-        let has_surplus = memory.has_surplus;
-        let Some((stale, marks, surplus)) = Stale::find(self, source, shape, memory.leaves, groups, changed)? else { return Ok(None) };
+        let TableMemory { has_surplus, is_checked, above, leaves, prints, .. } = memory;
+        let Some(found) = Stale::find(self, source, shape, (leaves, prints), groups, changed)? else { return Ok(None) };
+        let then: HashMap<u32, u128> = above.into_iter().collect();
+        let Found { stale, marks, prints, looked } = found;
         let again = stale.again.clone();
-        let read = marks.len();
-        *self.noted() = Noted { marks, read, has_surplus: has_surplus | surplus, stale: Some(Arc::new(stale)) };
+        *self.noted() = Noted {
+            read: marks.len(),
+            marks,
+            has_surplus: has_surplus | looked.has_surplus,
+            stale: Some(Arc::new(stale)),
+            is_unchecked: !is_checked | looked.is_unchecked,
+            prints,
+            above: self.above.iter().filter(|(page, hash)| then.get(page) == Some(hash)).copied().collect(),
+            rows: Vec::new(),
+        };
         Ok(Some(again))
+    }
+
+    /// Finds the columns of a stale group that have other values; see [`Stale::read_edited`].
+    pub fn read_edited(&self, source: &Source, shape: &TableShape, group: usize, then: Then<'_>) -> Result<Option<Vec<EditedColumn>>, Odd> {
+        self.known_stale()?.read_edited(self, source, shape, group, then)
     }
 
     /// Reads a group that is stale, and those after it up to one that begins as it did; returns which, or how many there were.
@@ -135,8 +195,11 @@ impl Table {
         group: usize,
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<usize, Odd> {
-        let stale = self.noted().stale.clone().ok_or_else(|| Odd::new("nothing is known of it"))?;
-        stale.read(self, source, shape, rule, group, sink)
+        self.known_stale()?.read(self, source, shape, rule, group, sink)
+    }
+
+    fn known_stale(&self) -> Result<Arc<Stale>, Odd> {
+        self.noted().stale.clone().ok_or_else(|| Odd::new("nothing is known of it"))
     }
 
     /// Takes out what is to be remembered, where all of the table was read or known.
@@ -145,11 +208,18 @@ impl Table {
         let is_whole = noted.read == self.leaves.len() && noted.marks.len() == noted.read;
         noted.read = 0;
         let marks = std::mem::take(&mut noted.marks);
-        is_whole.then(|| TableMemory {
+        if !is_whole {
+            return None;
+        }
+        noted.rows = marks.iter().map(|mark| (!mark.overflows).then_some(mark.rows)).collect();
+        Some(TableMemory {
             signature: self.layout.signature(),
             has_surplus: noted.has_surplus,
             has_row_numbers: self.has_row_numbers,
+            is_checked: self.has_row_numbers && !noted.is_unchecked,
             leaves: Leaves { pages: self.leaves.clone(), marks },
+            prints: std::mem::take(&mut noted.prints),
+            above: if noted.stale.is_some() { noted.above.clone() } else { self.above.clone() },
         })
     }
 }

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::{Options, Sqlite};
 use crate::engine::{Engine, ReadTransaction};
-use crate::rows::{CutRule, RowGroup, TableShape};
+use crate::rows::{CutRule, EditedColumn, RowGroup, TableShape};
 use crate::value::Value;
 
 /// A source of numbers that are the same in every run, and of values for pages of a size.
@@ -68,14 +68,39 @@ fn said(group: &RowGroup) -> String {
     format!("{} {} {} {columns:?}", group.rows, group.first_key, group.cut_hash)
 }
 
-/// A table as it was read: what its groups say, and how many rows each has.
-type Read = Vec<(String, u64)>;
+/// A row group as it was read.
+#[derive(Debug, Clone, PartialEq)]
+struct Kept {
+    said: String,
+    rows: u64,
+    /// The JSON of its columns.
+    columns: Vec<Vec<u8>>,
+}
+
+/// A table as it was read.
+type Read = Vec<Kept>;
 
 fn collect(groups: &mut Read) -> impl FnMut(RowGroup) -> ControlFlow<()> {
     |group| {
-        groups.push((said(&group), group.rows));
+        let said = said(&group);
+        groups.push(Kept { said, rows: group.rows, columns: group.columns.into_iter().map(|column| column.json).collect() });
         ControlFlow::Continue(())
     }
+}
+
+/// What a group is by its columns that were edited; none where it is to be read whole.
+fn edited(read: &mut dyn ReadTransaction, shape: &TableShape, group: usize, before: &Read) -> Option<Vec<Vec<u8>>> {
+    let edited = read.read_edited(shape, group, &mut |group, column| before.get(group)?.columns.get(column).cloned()).expect("read")?;
+    let then = &before[group];
+    let mut columns = then.columns.clone();
+    for EditedColumn { column, chunk, bytes_then } in edited {
+        assert_eq!(columns[column].len() as u64, bytes_then);
+        let default = &shape.columns[column].default;
+        let is_default = chunk.json == format!("[{}]", vec![default.as_str(); then.rows as usize].join(",")).into_bytes();
+        assert_eq!(chunk.is_default, is_default);
+        columns[column] = chunk.json;
+    }
+    Some(columns)
 }
 
 /// Reads every table through SQL.
@@ -114,17 +139,24 @@ fn remember(read: &mut dyn ReadTransaction, tables: &[(TableShape, Read)]) -> Ve
     read.memory(&keys).expect("remembered").expect("a memory")
 }
 
-/// Reads what changed since a memory, and puts it together with what was read then; returns how many tables could be read so.
-fn again(path: &Path, rule: CutRule, then: &[(TableShape, Read)], memory: &[u8]) -> (Vec<(TableShape, Read)>, Vec<u8>, usize) {
+/// What was known when a database was read again: tables, and groups by their edited columns.
+#[derive(Debug, Default)]
+struct Known {
+    tables: usize,
+    edited: usize,
+}
+
+/// Reads what changed since a memory, and puts it together with what was read then; returns how much could be read so.
+fn again(path: &Path, rule: CutRule, then: &[(TableShape, Read)], memory: &[u8]) -> (Vec<(TableShape, Read)>, Vec<u8>, Known) {
     let mut engine = Sqlite::open(path, &options(false)).expect("opened");
     let mut read = engine.begin_read().expect("begun");
     read.remember(memory);
     let shapes = read.shapes().expect("shapes");
     let mut tables = Vec::new();
-    let mut known = 0;
+    let mut known = Known::default();
     for shape in shapes {
         let before = then.iter().find(|(other, _)| other.name == shape.name);
-        let rows: Vec<u64> = before.iter().flat_map(|(_, groups)| groups).map(|(_, rows)| *rows).collect();
+        let rows: Vec<u64> = before.iter().flat_map(|(_, groups)| groups).map(|group| group.rows).collect();
         let stale = match before {
             Some((then, _)) if *then == shape => read.stale(&shape, &shape.name, &rows).expect("looked"),
             _ => None,
@@ -132,14 +164,20 @@ fn again(path: &Path, rule: CutRule, then: &[(TableShape, Read)], memory: &[u8])
         let mut groups = Read::new();
         match (stale, before) {
             (Some(stale), Some((_, before))) => {
-                known += 1;
+                known.tables += 1;
                 let mut at = 0;
                 for from in stale.into_iter().filter(|_| !before.is_empty()) {
                     if from < at {
                         continue;
                     }
                     groups.extend_from_slice(&before[at..from]);
+                    let edited = edited(&mut *read, &shape, from, before);
+                    let place = groups.len();
                     at = read.read_stale(&shape, rule, from, &mut collect(&mut groups)).expect("read");
+                    if let Some(columns) = edited {
+                        known.edited += 1;
+                        assert_eq!(groups[place].columns, columns, "group {from} of {}", shape.name);
+                    }
                 }
                 groups.extend_from_slice(&before[at..]);
             }
@@ -258,7 +296,7 @@ fn what_changed_since_a_memory_gives_what_reading_everything_gives() {
         let connection = make(&path, &form, 400, &mut dice);
         let rule = CutRule { rows_target: [4, 16, 64][round % 3] };
         let (mut tables, mut memory) = by_pages(&path, rule);
-        let mut known_total = 0;
+        let mut known_total = Known::default();
         for step in 0..24 {
             let key = dice.below(1800) as i64;
             let value = dice.value();
@@ -287,10 +325,11 @@ fn what_changed_since_a_memory_gives_what_reading_everything_gives() {
             let what = format!("{form} step {step}: {sql}");
             let (now, memory_now, known) = again(&path, rule, &tables, &memory);
             assert_same(&now, &by_sql(&path, rule), &what);
-            known_total += known;
+            known_total.tables += known.tables;
+            known_total.edited += known.edited;
             (tables, memory) = (now, memory_now);
         }
-        assert!(known_total > 24 * 3, "{form}: {known_total} tables were known");
+        assert!(known_total.tables > 24 * 3 && known_total.edited > 0, "{form}: {known_total:?}");
     }
 }
 
@@ -306,7 +345,7 @@ fn stale_in_writing(path: &Path, tables: &[(TableShape, Read)], memory: &[u8], i
     let rows: &mut dyn Iterator<Item = _> = &mut std::iter::once(Ok(vec![key, Value::Text(b"now".to_vec())]));
     assert_eq!(write.update_rows(shape, &[2], rows).expect("updated"), 1);
     write.remember(memory);
-    let rows: Vec<u64> = groups.iter().map(|(_, rows)| *rows).collect();
+    let rows: Vec<u64> = groups.iter().map(|group| group.rows).collect();
     write.stale(shape, &shape.name, &rows).expect("looked")
 }
 

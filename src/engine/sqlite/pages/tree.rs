@@ -1,5 +1,7 @@
 //! B-trees: where a table's rows stand (<https://www.sqlite.org/fileformat2.html>, section 1.6).
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::Odd;
 use super::record::varint;
 use super::source::Source;
@@ -195,32 +197,52 @@ impl<'s> Overflow<'s> {
     }
 }
 
-/// Lists the leaves below a table's root, in the order of its rows.
-pub(super) fn leaves(source: &Source, root: u32) -> Result<Vec<u32>, Odd> {
-    let mut level = vec![root];
+/// The pages of a table with row numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tree {
+    /// The leaves, in the order of their rows.
+    pub leaves: Vec<u32>,
+    /// The largest row number that each leaf may hold, as the pages above say.
+    pub most: Vec<i64>,
+    /// The pages above the leaves, each with the hash of its bytes.
+    pub above: Vec<(u32, u128)>,
+}
+
+/// Finds the pages of a table below its root.
+pub(super) fn walk(source: &Source, root: u32) -> Result<Tree, Odd> {
+    let (mut level, mut most, mut above) = (vec![root], vec![i64::MAX], Vec::new());
     let mut bytes = vec![0; source.page_bytes()];
     // A page that hangs in more than one place would make more of them than there are.
     let mut left = source.pages() as usize;
     for _ in 0..DEPTH_MAX {
         left = left.checked_sub(level.len()).ok_or_else(|| Odd::new("its pages go round in a circle"))?;
         // All leaves of a tree are equally deep.
-        let Some(&first) = level.first() else { return Ok(level) };
+        let Some(&first) = level.first() else { break };
         source.read(first, &mut bytes)?;
         match Page::new(&bytes, first, source.usable())?.kind {
-            Kind::LeafTable => return Ok(level),
+            Kind::LeafTable => return Ok(Tree { leaves: level, most, above }),
             Kind::InteriorTable => {}
             _ => return Err(Odd::new(format!("page {first} is of an index"))),
         }
         let mut below = Vec::with_capacity(level.len() * 64);
-        for number in level {
+        let mut most_below = Vec::with_capacity(level.len() * 64);
+        for (number, most) in level.into_iter().zip(most) {
             source.read(number, &mut bytes)?;
             let page = Page::new(&bytes, number, source.usable())?;
             if page.kind != Kind::InteriorTable {
                 return Err(Odd::new(format!("page {number} is not as deep as others")));
             }
-            below.append(&mut page.children()?);
+            for at in 0..page.cells {
+                let odd = || Odd::new("a cell ends early");
+                let (child, key) = page.cell(at)?.split_first_chunk().ok_or_else(odd)?;
+                below.push(u32::from_be_bytes(*child));
+                most_below.push(varint(key).ok_or_else(odd)?.0 as i64);
+            }
+            below.push(page.right);
+            most_below.push(most);
+            above.push((number, xxh3_128(&bytes)));
         }
-        level = below;
+        (level, most) = (below, most_below);
     }
     Err(Odd::new("its tree is too deep"))
 }
