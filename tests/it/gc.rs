@@ -297,7 +297,7 @@ fn a_run_that_dies_anywhere_loses_nothing_and_the_next_finishes() {
 
 #[test]
 fn stores_of_earlier_formats_lose_nothing() {
-    for store in ["golden-1/store", "golden-2/store"] {
+    for store in ["golden-1/store", "golden-2/store", "golden-4/store"] {
         let sandbox = Sandbox::new();
         copy_folder(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(store), &sandbox.path(".dbelay"));
         let log = sandbox.run(&["log", "--json"]).exits(0).stdout;

@@ -19,6 +19,13 @@ fn a_store_with_snapshots_of_format_2_is_sound_and_restores() {
     check_store("golden-2/store", 2);
 }
 
+#[test]
+fn a_store_of_typed_arrays_is_sound_and_restores() {
+    let config = std::fs::read_to_string(fixture("golden-4/store/config.json")).unwrap();
+    assert!(config.starts_with("{\"format\":3,"), "{config}");
+    check_store("golden-4/store", 2);
+}
+
 fn check_store(folder: &str, format: u32) {
     let sandbox = Sandbox::new();
     copy_folder(&fixture(folder), &sandbox.path(".dbelay"));

@@ -114,6 +114,7 @@ impl Fill {
         self.overflows.clear();
         let mut filled = 0;
         let mut last = keys.0;
+        let mut run = (0, 0);
         for pointer in page[pointers..pointers_end].chunks_exact(2) {
             let place = usize::from(u16::from_be_bytes([pointer[0], pointer[1]]));
             if place < content {
@@ -121,8 +122,17 @@ impl Fill {
             }
             let bytes = page.get(place..).filter(|bytes| bytes.len() >= 4).ok_or_else(|| odd("a cell stands outside of it"))?;
             let cell = self.cell(shape, bytes).ok_or_else(|| odd("a cell ends early"))?;
-            if !self.take(place, cell.bytes) {
-                return Err(odd("two cells overlap"));
+            // Cells mostly stand side by side, in the order in which they came or the other way round: such a run is taken at once.
+            let end = place + cell.bytes;
+            match run {
+                (start, _) if start == end => run.0 = place,
+                (_, until) if until == place => run.1 = end,
+                (start, until) => {
+                    if until > start && !self.take(start, until - start) {
+                        return Err(odd("two cells overlap"));
+                    }
+                    run = (place, end);
+                }
             }
             filled += cell.bytes;
             if let Some(row_number) = cell.row_number {
@@ -136,6 +146,9 @@ impl Fill {
             if shape.is_interior {
                 below(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), cell.row_number)?;
             }
+        }
+        if run.1 > run.0 && !self.take(run.0, run.1 - run.0) {
+            return Err(odd("two cells overlap"));
         }
         if shape.is_interior {
             below(u32::from_be_bytes([head[8], head[9], head[10], head[11]]), None)?;

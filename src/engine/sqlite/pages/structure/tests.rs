@@ -1,8 +1,12 @@
 //! What is sound for us, held against SQLite's own check: on databases of all kinds, and on damaged ones.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::super::super::read::State;
 use super::super::super::{Options, Sqlite, since};
+use crate::engine::ReadTransaction;
+use crate::rows::{CutRule, RowGroup, TableShape};
 
 /// Numbers that look random, and are the same each time (xorshift64).
 struct Dice(u64);
@@ -125,4 +129,116 @@ fn what_sqlite_does_not_take_for_sound_is_not_sound() {
     }
     // Else nothing was tried.
     assert!(found > 300 && missed > 10, "{found} {missed}");
+}
+
+/// The tables of a database, each with how many rows its row groups have.
+type Groups = Vec<(TableShape, Vec<u64>)>;
+
+const RULE: CutRule = CutRule { rows_target: 16 };
+
+/// Opens a database and hands its transaction to `work`; none where it cannot be opened.
+fn in_transaction<T>(path: &Path, work: impl FnOnce(&mut State<'_>) -> T) -> Option<T> {
+    let sqlite = Sqlite::open(path, &Options::default()).ok()?;
+    sqlite.statement("BEGIN", "beginning").ok()?;
+    let held = sqlite.held.as_ref()?;
+    let mut state = sqlite.state().ok()?.with_pages(held, None);
+    Some(work(&mut state))
+}
+
+/// Reads all tables from their pages, and remembers them.
+fn read(path: &Path) -> (Groups, Vec<u8>) {
+    let work = |state: &mut State<'_>| {
+        let mut groups = Groups::new();
+        for shape in state.shapes().expect("shapes") {
+            let parts = state.parts(&shape, 1).expect("parts");
+            let mut rows = Vec::new();
+            let mut sink = |group: RowGroup| {
+                rows.push(group.rows);
+                ControlFlow::Continue(())
+            };
+            state.read_part(&shape, &parts[0], RULE, &mut sink).expect("read");
+            groups.push((shape, rows));
+        }
+        let memory = state.memory(&keys(&groups)).expect("remembered").expect("a memory");
+        (groups, memory)
+    };
+    in_transaction(path, work).expect("opened")
+}
+
+fn keys(groups: &Groups) -> Vec<(&str, String)> {
+    groups.iter().map(|(shape, _)| (shape.name.as_str(), shape.name.clone())).collect()
+}
+
+/// Tells whether a database is sound, when this is remembered of it.
+fn is_sound_since(path: &Path, groups: &Groups, memory: &[u8]) -> Option<bool> {
+    let work = |state: &mut State<'_>| {
+        state.remember(memory);
+        for (shape, rows) in groups {
+            state.stale(shape, &shape.name, rows).ok()?;
+        }
+        state.memory(&keys(groups)).ok()?;
+        since::is_sound(state).ok()
+    };
+    in_transaction(path, work)?
+}
+
+#[test]
+fn what_was_damaged_since_it_was_checked_is_not_sound() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut dice = Dice(0x0bad_cafe_1234_5677);
+    let (mut found, mut sound) = (0, 0);
+    for page_bytes in [512_usize, 1024, 4096] {
+        let path = dir.path().join(format!("{page_bytes}.db"));
+        make(&path, page_bytes, 1500, &mut dice);
+        let (groups, memory) = read(&path);
+        assert_eq!(is_sound_since(&path, &groups, &memory), Some(true));
+        let connection = rusqlite::Connection::open(&path).expect("a database");
+        connection
+            .execute_batch(
+                "UPDATE a SET name = name || 'y' WHERE id % 50 = 1; DELETE FROM a WHERE id % 31 = 2; UPDATE c SET y = -y WHERE x % 90 = 5; \
+                 INSERT INTO c SELECT x + 100000, y + 5000000 FROM c WHERE x % 40 = 1",
+            )
+            .expect("changed");
+        drop(connection);
+        assert_eq!(is_sound_since(&path, &groups, &memory), Some(true), "{page_bytes}");
+        let bytes = std::fs::read(&path).expect("its bytes");
+        let pages = bytes.len() / page_bytes;
+        let above: Vec<usize> = (1..pages).filter(|page| bytes[page * page_bytes] == 5).collect();
+        for at in 0..300 {
+            let mut damaged = bytes.clone();
+            let page = dice.roll(pages);
+            match dice.roll(8) {
+                0..=2 => damaged[page * page_bytes + dice.roll(24)] = dice.roll(256) as u8,
+                3 => damaged[page * page_bytes + dice.roll(page_bytes)] ^= 1 << dice.roll(8),
+                6 => {
+                    let other = dice.roll(pages);
+                    damaged.copy_within(other * page_bytes..(other + 1) * page_bytes, page * page_bytes);
+                }
+                // What a page above leaves says of them.
+                4 | 5 if !above.is_empty() => {
+                    let page = above[dice.roll(above.len())];
+                    damaged[page * page_bytes + page_bytes - 1 - dice.roll(page_bytes / 4)] ^= 1 << dice.roll(8);
+                }
+                // Two pages change places: leaves that are what they were hang elsewhere.
+                _ => {
+                    let other = dice.roll(pages);
+                    let kept = damaged[page * page_bytes..(page + 1) * page_bytes].to_vec();
+                    damaged.copy_within(other * page_bytes..(other + 1) * page_bytes, page * page_bytes);
+                    damaged[other * page_bytes..(other + 1) * page_bytes].copy_from_slice(&kept);
+                }
+            }
+            let path = dir.path().join("damaged.db");
+            std::fs::write(&path, &damaged).expect("written");
+            let Some(lines) = said(&path) else { continue };
+            let is_sound = is_sound_since(&path, &groups, &memory);
+            if lines.is_empty() {
+                sound += u32::from(is_sound == Some(true));
+            } else {
+                found += 1;
+                assert_ne!(is_sound, Some(true), "pages of {page_bytes} bytes, damage {at}: {lines:?}");
+            }
+        }
+    }
+    // Else nothing was tried.
+    assert!(found > 300 && sound > 10, "{found} {sound}");
 }
