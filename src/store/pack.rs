@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use zstd::zstd_safe::{CParameter, DCtx};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx};
 
 use super::StoreError;
 use super::crypt::{Cipher, OVERHEAD_BYTES, Place, Vault};
@@ -138,6 +138,9 @@ fn encode_plain(json: &[u8]) -> io::Result<(Codec, Option<ObjectId>, Vec<u8>)> {
 }
 
 fn encode_delta(json: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
+    if json.len().max(prefix.len()) < LONG_DISTANCE_BYTES_MIN && !prefix.starts_with(&DICTIONARY_MAGIC) {
+        return encode_short_delta(json, prefix);
+    }
     let reach = (json.len() + prefix.len()).next_power_of_two().trailing_zeros().clamp(10, 27);
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, prefix)?;
     encoder.window_log(reach)?;
@@ -149,6 +152,17 @@ fn encode_delta(json: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
     encoder.set_pledged_src_size(Some(json.len() as u64))?;
     encoder.write_all(json)?;
     encoder.finish()
+}
+
+/// As [`encode_delta`] of what is short, in memory that is used again: to make that anew takes longer than the delta.
+fn encode_short_delta(json: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
+    }
+    let mut delta = Vec::with_capacity(zstd::zstd_safe::compress_bound(json.len()));
+    let code = CONTEXT.with_borrow_mut(|context| context.get_or_insert_with(CCtx::create).compress_using_dict(&mut delta, json, prefix, 3));
+    code.map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
+    Ok(delta)
 }
 
 /// Decodes an object's stored bytes and proves them by its id. `base` is the base's bytes, for a delta.

@@ -78,6 +78,11 @@ fn snapshots_have_the_ids_that_reading_through_sql_gives_them() {
         "DELETE FROM t WHERE id BETWEEN 5000 AND 5100; INSERT INTO t SELECT id + 100000, a, b, c FROM t WHERE id < 300",
         "ALTER TABLE t ADD COLUMN late TEXT DEFAULT 'none'",
         "UPDATE t SET late = 'now' WHERE id = 77; UPDATE flat SET v = 0 WHERE k = 'row 700'",
+        "UPDATE t SET late = 'none' WHERE id = 77; UPDATE t SET a = -0.5 WHERE id IN (1, 20000)",
+        "UPDATE t SET a = c, c = a WHERE id % 3000 = 5; UPDATE t SET b = 'a, \"b\", [c' || char(92) WHERE id % 2500 = 9",
+        "ALTER TABLE t ADD COLUMN more DEFAULT 5; UPDATE t SET late = NULL, more = late WHERE id BETWEEN 8000 AND 8005",
+        "UPDATE t SET c = hex(zeroblob(50000)) WHERE id = 9000; UPDATE t SET b = 'beside it' WHERE id = 9001",
+        "UPDATE t SET b = 'again' WHERE id = 9001; UPDATE t SET c = 'small' WHERE id = 9000; UPDATE t SET more = 6 WHERE id % 4000 = 1",
         "ALTER TABLE t RENAME COLUMN c TO d; ALTER TABLE t DROP COLUMN b",
         "VACUUM",
         "DELETE FROM t",
@@ -95,6 +100,21 @@ fn snapshots_have_the_ids_that_reading_through_sql_gives_them() {
         }
         assert_eq!(manifests(&sandbox, "HEAD", "fast"), manifests(&sandbox, "HEAD", "slow"), "{sql}");
     }
+}
+
+#[test]
+fn a_column_that_is_added_adds_little_to_the_store() {
+    let sandbox = Sandbox::with(TABLES);
+    let bytes = || -> u64 {
+        let files = walkdir::WalkDir::new(sandbox.path(".dbelay")).into_iter().filter_map(Result::ok);
+        files.filter_map(|entry| entry.metadata().ok()).filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
+    };
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    let before = bytes();
+    sandbox.sql("ALTER TABLE t ADD COLUMN late TEXT DEFAULT 'none'");
+    sandbox.dbelay(&["snapshot"]).exits(0);
+    let added = bytes() - before;
+    assert!(added < 6_000, "{added} bytes");
 }
 
 #[test]
