@@ -175,8 +175,8 @@ pub struct EditedColumn {
     pub column: usize,
     /// What it has now.
     pub chunk: ColumnChunk,
-    /// How many bytes its JSON had before.
-    pub bytes_then: u64,
+    /// Its JSON before.
+    pub then: Vec<u8>,
 }
 
 /// Returns the JSON that a row group, by its number, had in a column; none where it cannot be had.

@@ -469,6 +469,11 @@ impl Store {
         pack::decode_object(entry, stored, base).map_err(|error| damaged(error.to_string()))
     }
 
+    /// Tells whether an object is there, and is no delta.
+    fn is_whole(&self, id: &ObjectId) -> bool {
+        self.locate(id, false).is_some_and(|(location, _)| location.entry.base.is_none())
+    }
+
     /// Finds bytes that an object can be stored as a delta to: those of this object, or of what it is a delta to itself.
     fn delta_base(&self, id: &ObjectId) -> Option<(ObjectId, Vec<u8>)> {
         let (location, holder) = self.locate(id, false)?;

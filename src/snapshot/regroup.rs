@@ -86,18 +86,22 @@ pub fn edit_group(
     edited: &[EditedColumn],
 ) -> Result<Option<StoredGroup>, StoreError> {
     let now: u64 = edited.iter().map(|edited| edited.chunk.json.len() as u64).sum();
-    let then: u64 = edited.iter().map(|edited| edited.bytes_then).sum();
+    let then: u64 = edited.iter().map(|edited| edited.then.len() as u64).sum();
     let bytes = facts.bytes.saturating_sub(then) + now;
     // From there on values decide where a group ends.
     if facts.bytes.max(bytes) >= GROUP_BYTES_MAX {
         return Ok(None);
     }
     let mut columns = group.columns.clone();
-    for EditedColumn { column, chunk, .. } in edited {
+    for EditedColumn { column, chunk, then } in edited {
         if columns.len() <= *column {
             columns.resize(*column + 1, None);
         }
-        columns[*column] = if chunk.is_default { None } else { Some(batch.put(&chunk.json, group.chunk(*column).as_ref())?) };
+        columns[*column] = match group.chunk(*column) {
+            _ if chunk.is_default => None,
+            Some(base) => Some(batch.put_like(&chunk.json, &base, then)?),
+            None => Some(batch.put(&chunk.json, None)?),
+        };
     }
     while columns.last().is_some_and(Option::is_none) {
         columns.pop();

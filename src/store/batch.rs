@@ -1,5 +1,6 @@
 //! Objects on their way into the store.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -54,6 +55,9 @@ struct BatchState {
     scratch: Option<PackWriter<File>>,
 }
 
+/// What an object is stored as a delta to: its id, and its bytes.
+type Base<'b> = (ObjectId, Cow<'b, [u8]>);
+
 impl<'s> Batch<'s> {
     pub(super) fn new(store: &'s Store, mode: BatchMode) -> Self {
         Self { store, mode, state: Mutex::default() }
@@ -81,6 +85,23 @@ impl Batch<'_> {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::TooLong`].
     pub fn put(&self, json: &[u8], base: Option<&ObjectId>) -> Result<ObjectId, StoreError> {
+        self.put_with(json, &|id| self.store.delta_base(base.filter(|base| *base != id)?).map(|(base, json)| (base, Cow::Owned(json))))
+    }
+
+    /// As [`Batch::put`], where what is likely to be similar was read: `base_json` is what `base` names.
+    ///
+    /// # Errors
+    /// As [`Batch::put`].
+    pub fn put_like(&self, json: &[u8], base: &ObjectId, base_json: &[u8]) -> Result<ObjectId, StoreError> {
+        self.put_with(json, &|id| match base {
+            base if base == id => None,
+            base if self.store.is_whole(base) => Some((*base, Cow::Borrowed(base_json))),
+            base => self.store.delta_base(base).map(|(base, json)| (base, Cow::Owned(json))),
+        })
+    }
+
+    /// Puts an object; `base` finds what it is stored as a delta to, if it is new.
+    fn put_with<'b>(&self, json: &[u8], base: &dyn Fn(&ObjectId) -> Option<Base<'b>>) -> Result<ObjectId, StoreError> {
         let id = ObjectId::of(json);
         if self.mode == BatchMode::IdsOnly {
             return Ok(id);
@@ -98,8 +119,8 @@ impl Batch<'_> {
         }
         let packs = self.store.dir.join("packs");
         let io = |source| StoreError::io("writing a pack in", &packs, source);
-        let base = base.filter(|base| **base != id).and_then(|base| self.store.delta_base(base));
-        let base = base.as_ref().map(|(base, bytes)| (base, bytes.as_slice()));
+        let base = base(&id);
+        let base = base.as_ref().map(|(base, bytes)| (base, &**bytes));
         let (codec, base_id, stored) = pack::encode_object(json, base, self.store.codecs).map_err(io)?;
         let prefix = base.filter(|_| base_id.is_some()).map(|(_, bytes)| bytes);
         if !pack::is_encoding_of(json, codec, &stored, prefix) {

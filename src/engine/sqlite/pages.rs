@@ -4,7 +4,7 @@
 //!   through SQL instead, which then has the last word: a table is never read partly so and partly so.
 //! - Nothing is read but under a transaction that SQLite itself holds ([`source`]). Nothing is ever written but by SQLite, which is asked to write what it would at its end.
 //! - [`held`] keeps the file open, [`source`] reads pages, [`log`] knows those that are newer than the file, [`tree`] finds leaves and cells, [`record`] takes rows apart
-//!   ([`layout`]), [`rows`] collects them, [`table`] reads a table whole. [`memory`] is what is kept of it, and [`stale`] what changed since; [`undo`] says what a
+//!   ([`layout`]), [`rows`] collects them, [`table`] reads a table whole. [`memory`] is what is kept of it, [`prints`] what of that is by column, and [`stale`] what changed since; [`undo`] says what a
 //!   transaction wrote. [`structure`] checks what holds the rows.
 
 pub(super) mod held;

@@ -123,7 +123,7 @@ impl Stale {
                 (*state_then, *mark_then) = (*state, *mark);
             }
         }
-        if is_wider {
+        if is_wider && prints.columns > 0 {
             prints = defaults.widen_all(&prints, &marks);
         }
         for Changed { place, hashes, .. } in &changed {

@@ -91,12 +91,11 @@ fn collect(groups: &mut Read) -> impl FnMut(RowGroup) -> ControlFlow<()> {
 /// What a group is by its columns that were edited; none where it is to be read whole.
 fn edited(read: &mut dyn ReadTransaction, shape: &TableShape, group: usize, before: &Read) -> Option<Vec<Vec<u8>>> {
     let edited = read.read_edited(shape, group, &mut |group, column| before.get(group)?.columns.get(column).cloned()).expect("read")?;
-    let then = &before[group];
-    let mut columns = then.columns.clone();
-    for EditedColumn { column, chunk, bytes_then } in edited {
-        assert_eq!(columns[column].len() as u64, bytes_then);
+    let mut columns = before[group].columns.clone();
+    for EditedColumn { column, chunk, then } in edited {
+        assert_eq!(columns[column], then);
         let default = &shape.columns[column].default;
-        let is_default = chunk.json == format!("[{}]", vec![default.as_str(); then.rows as usize].join(",")).into_bytes();
+        let is_default = chunk.json == format!("[{}]", vec![default.as_str(); before[group].rows as usize].join(",")).into_bytes();
         assert_eq!(chunk.is_default, is_default);
         columns[column] = chunk.json;
     }

@@ -140,7 +140,7 @@ impl Stale {
             }
             let default = shape.columns.get(column).map_or("null", |column| column.default.as_str());
             let Some(chunk) = splice(&json, &chunk.json, &leaves, default) else { return Ok(None) };
-            edited.push(EditedColumn { column, chunk, bytes_then: json.len() as u64 });
+            edited.push(EditedColumn { column, chunk, then: json });
         }
         Ok(leaves.iter().map(|edit| edit.sum).eq(sums).then_some(edited))
     }
