@@ -103,6 +103,14 @@ impl Stage {
         std::thread::sleep(Duration::from_millis(2_300));
     }
 
+    /// Reads the file and the store, since a peer may have had them thrown out of the page cache (restic and borg do).
+    fn warm(&self) {
+        let files = walkdir::WalkDir::new(self.path("store")).into_iter().filter_map(Result::ok).map(walkdir::DirEntry::into_path);
+        for path in files.chain([self.file()]).filter(|path| path.is_file()) {
+            std::io::copy(&mut std::fs::File::open(path).unwrap(), &mut std::io::sink()).unwrap();
+        }
+    }
+
     /// Waits until the file is on its disk, so that nothing measured later is slowed down by that.
     fn flush(&self) {
         std::fs::File::open(self.file()).unwrap().sync_all().unwrap();
@@ -132,11 +140,13 @@ impl Stage {
     pub fn updated(&mut self) {
         self.database.update(&self.file(), 1);
         self.rest();
+        self.warm();
         self.measure_growth(UPDATED, &["snapshot"]);
     }
 
     /// Compares the last two snapshots.
     pub fn diffs(&mut self) {
+        self.warm();
         for _ in 0..TIMES {
             self.measure(DIFF_STAT, &self.dbelay(&["diff", "HEAD~1", "HEAD", "--stat"]));
             self.measure(DIFF, &self.dbelay(&["diff", "HEAD~1", "HEAD"]));
@@ -145,6 +155,7 @@ impl Stage {
 
     /// Goes back to the first snapshot.
     pub fn rolled_back(&mut self) {
+        self.warm();
         self.measure(ROLLBACK, &self.dbelay(&["rollback", "base", "--yes"]));
     }
 
@@ -152,6 +163,7 @@ impl Stage {
     pub fn status(&mut self) {
         self.database.update(&self.file(), 2);
         self.rest();
+        self.warm();
         self.measure(STATUS, &self.dbelay(&["status"]));
     }
 
@@ -169,6 +181,7 @@ impl Stage {
     pub fn migrated(&mut self) {
         self.rest();
         self.settle();
+        self.warm();
         std::fs::write(self.path("one.sql"), self.database.one_row()).unwrap();
         let program = env!("CARGO_BIN_EXE_dbelay");
         let apply = ["-q", "--db", "app.db", "demo-apply", "one.sql"];

@@ -346,7 +346,7 @@ impl Suspicion<'_> {
         let held = values::held_in_column(search, self.at, self.index)?;
         let count = match &held {
             Some(held) => held.count(),
-            None => self.count(Side::Before, &mut |cell| marks::mark(cell) != marks::NOTHING)?,
+            None => self.count(Side::Before, u64::MAX, &mut |cell| marks::mark(cell) != marks::NOTHING)?,
         };
         if count == 0 {
             return Ok(None);
@@ -385,8 +385,11 @@ impl Suspicion<'_> {
         let watch = self.watch;
         let held = || values::held_in_changed(self.search, self.at, self.place);
         if watch.emptied.count > 0 {
-            let stand = self.count_old(&mut |cell| !watch.is_nothing(cell))?;
-            if self.is_emptied(stand) {
+            let stand = |most| self.count_old(most, &mut |cell| !watch.is_nothing(cell));
+            // From more than that on no number makes it emptied.
+            let few = stand(watch.replaced.max(watch.emptied.count / FEW_IN))?;
+            if self.is_emptied(few) {
+                let stand = stand(u64::MAX)?;
                 let mut loss = self.emptied(&watch.emptied, stand);
                 let held = held()?;
                 let values = held.as_ref().map(Held::different).unwrap_or_default();
@@ -394,7 +397,7 @@ impl Suspicion<'_> {
                 return Ok(Some((loss, held)));
             }
             if let Some(unset) = unset::references(self.search, self.at, self.place)? {
-                let mut loss = self.emptied(&unset.tally, stand + watch.emptied.count - unset.tally.count);
+                let mut loss = self.emptied(&unset.tally, stand(u64::MAX)? + watch.emptied.count - unset.tally.count);
                 loss.explain(unset.cause);
                 return Ok(Some((loss, Some(unset.held))));
             }
@@ -413,7 +416,7 @@ impl Suspicion<'_> {
                 return Ok(Some((loss, held()?)));
             }
         } else if let Some(length) = cuts.length.filter(|_| cuts.is_various && cuts.tally.count > 1)
-            && let longer = self.count_old(&mut |cell| length_of(cell) > length as u64)?
+            && let longer = self.count_old(cuts.tally.count / FEW_IN, &mut |cell| length_of(cell) > length as u64)?
             && longer.saturating_mul(FEW_IN) <= cuts.tally.count
         {
             let mut loss = self.told(LossKind::Truncated, &cuts.tally);
@@ -451,9 +454,13 @@ impl Suspicion<'_> {
         if self.watch.is_nothing(value) || different.is_empty() || others.saturating_mul(FEW_IN) > tally.count {
             return Ok(None);
         }
-        let standing = self.count_old(&mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)?;
+        let most = others.max(tally.count);
+        let standing = self.count_old(most, &mut |cell| cell != &**value && marks::mark(cell) != marks::NOTHING)?;
+        if standing > most {
+            return Ok(None);
+        }
         let (mut held, mut stood) = (0, false);
-        self.count(Side::Before, &mut |cell| {
+        self.count(Side::Before, u64::MAX, &mut |cell| {
             held += u64::from(marks::mark(cell) != marks::NOTHING);
             stood |= cell == &**value;
             false
@@ -491,7 +498,7 @@ impl Suspicion<'_> {
         let changed = watch.emptied.count + watch.replaced;
         let column = format!("{}.{}", self.pair().name(), self.origin().column);
         if watch.emptied.count >= MANY_MIN {
-            let stand = self.count_old(&mut |cell| !watch.is_nothing(cell))?;
+            let stand = self.count_old(watch.emptied.count, &mut |cell| !watch.is_nothing(cell))?;
             if watch.emptied.count >= stand {
                 let (count, of) = (number(watch.emptied.count), number(watch.emptied.count + stand));
                 verdict.remarks.push(format!("{count} of {of} values of `{column}` are gone"));
@@ -514,8 +521,8 @@ impl Suspicion<'_> {
         Ok(())
     }
 
-    /// Counts cells of the column after, but for those of rows that came.
-    fn count_old(&self, is_counted: &mut dyn FnMut(&str) -> bool) -> Result<u64, OpError> {
+    /// Counts cells of the column after, but for those of rows that came: up to one more than `most`, since a large table need not be read for what is soon known.
+    fn count_old(&self, most: u64, is_counted: &mut dyn FnMut(&str) -> bool) -> Result<u64, OpError> {
         let mut came = 0;
         let Touched { pair, counts, .. } = &self.search.touched[self.at];
         if let (1.., Some(index)) = (counts.added, pair.columns[self.place].after) {
@@ -526,11 +533,11 @@ impl Suspicion<'_> {
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(self.count(Side::After, is_counted)?.saturating_sub(came))
+        Ok(self.count(Side::After, most.saturating_add(came), is_counted)?.saturating_sub(came))
     }
 
-    /// Counts cells of the column on one side.
-    fn count(&self, side: Side, is_counted: &mut dyn FnMut(&str) -> bool) -> Result<u64, OpError> {
+    /// Counts cells of the column on one side, up to one more than `most`.
+    fn count(&self, side: Side, most: u64, is_counted: &mut dyn FnMut(&str) -> bool) -> Result<u64, OpError> {
         let (pair, comparison) = (self.pair(), self.search.comparison);
         let (state, shape, index) = match side {
             Side::Before => (comparison.before, &pair.before, Some(self.index)),
@@ -539,8 +546,9 @@ impl Suspicion<'_> {
         let manifest = shape.as_ref().and_then(|shape| state.table(&shape.name)).map(|(_, manifest)| manifest);
         let (Some(manifest), Some(index)) = (manifest, index) else { return Ok(0) };
         let mut count = 0;
-        self.search.columns(manifest, &[index], &mut |cells| {
+        self.search.columns_while(manifest, &[index], &mut |cells| {
             count += cells.first().map_or(0, |cell| u64::from(is_counted(cell)));
+            if count > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(count)
     }

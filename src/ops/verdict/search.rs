@@ -185,13 +185,28 @@ impl<'a> Search<'a> {
 
     /// Hands over some columns of a manifest, row by row.
     pub(super) fn columns(&self, manifest: &TableManifest, columns: &[usize], sink: &mut dyn FnMut(&[&Cell])) -> Result<(), OpError> {
+        self.columns_while(manifest, columns, &mut |cells| {
+            sink(cells);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Search::columns`], as long as the sink goes on.
+    pub(super) fn columns_while(
+        &self,
+        manifest: &TableManifest,
+        columns: &[usize],
+        sink: &mut dyn FnMut(&[&Cell]) -> ControlFlow<()>,
+    ) -> Result<(), OpError> {
         for group in chunks::row_groups(manifest, self.store)? {
             let cells = |column: &usize| chunks::column_chunk(manifest, &group, *column, self.store);
             let chunks = columns.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
             let rows = chunks.first().map_or(0, Vec::len);
             for row in 0..rows {
                 let cells: Vec<&Cell> = chunks.iter().filter_map(|chunk| chunk.get(row)).collect();
-                sink(&cells);
+                if sink(&cells).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
