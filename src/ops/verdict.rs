@@ -389,8 +389,7 @@ impl Suspicion<'_> {
             // From more than that on no number makes it emptied.
             let few = stand(watch.replaced.max(watch.emptied.count / FEW_IN))?;
             if self.is_emptied(few) {
-                let stand = stand(u64::MAX)?;
-                let mut loss = self.emptied(&watch.emptied, stand);
+                let mut loss = self.emptied(&watch.emptied, few);
                 let held = held()?;
                 let values = held.as_ref().map(Held::different).unwrap_or_default();
                 loss.cause = cause::of_values(self.search, self.at, self.origin().column, &values)?;

@@ -74,6 +74,16 @@ pub(super) struct Mark {
     pub overflows: bool,
 }
 
+/// Tells whether so many leaves of a table are remembered: those that are not need no memory while they are read, either.
+pub(super) fn are_kept(leaves: usize) -> bool {
+    leaves <= LEAVES_MAX
+}
+
+/// Tells whether the prints of so many leaves of a table with so many columns are remembered.
+pub(super) fn are_prints_kept(leaves: usize, columns: usize) -> bool {
+    are_kept(leaves) && leaves.saturating_mul(columns.saturating_add(16)) <= PRINT_BYTES_MAX
+}
+
 impl TableMemory {
     /// Adds the leaves whose structure was checked, of a file that has these pages.
     pub fn add_known(&self, known: &mut Known) {
@@ -249,6 +259,8 @@ mod tests {
         let memory = Memory { page_bytes: 65_536, usable: 65_500, encoding: Encoding::Utf16be, tables };
         let bytes = memory.clone().into_bytes();
         assert_eq!(Memory::of_bytes(&bytes), Some(memory));
+        assert!(are_kept(LEAVES_MAX) && !are_kept(LEAVES_MAX + 1));
+        assert!(are_prints_kept(1 << 19, 32) && !are_prints_kept(1 << 20, 32) && !are_prints_kept(LEAVES_MAX + 1, 0));
         for at in 0..bytes.len() {
             assert_eq!(Memory::of_bytes(&bytes[..at]), None);
             let mut flipped = bytes.clone();

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::read::State;
-use super::memory::{Leaves, Mark, TableMemory};
+use super::memory::{self, Leaves, Mark, TableMemory};
 use super::prints::Prints;
 use super::record::Layout;
 use super::rows::{Rows, read_pages};
@@ -101,16 +101,21 @@ impl Table {
         leaves: Range<usize>,
         sink: &mut dyn FnMut(RowGroup) -> ControlFlow<()>,
     ) -> Result<(), Odd> {
-        let mut rows = Rows::new(self, source, shape, rule);
-        let mut marks = Vec::new();
+        let (is_kept, has_prints) = (memory::are_kept(self.leaves.len()), memory::are_prints_kept(self.leaves.len(), shape.columns.len()));
+        let mut rows = match has_prints {
+            true => Rows::new(self, source, shape, rule),
+            false => Rows::with_layout(self, &self.layout, source, shape, rule),
+        };
+        let (mut marks, mut count) = (Vec::new(), 0);
         let (mut check, mut is_unchecked) = (LeafCheck::new(source), false);
         let flow = if self.has_row_numbers {
             rows.follow(leaves.start.checked_sub(1).and_then(|before| self.leaves.get(before)).copied())?;
             let pages = self.leaves.get(leaves.clone()).ok_or_else(|| Odd::new("no part of it"))?;
             read_pages(source, pages, &mut |number, bytes| {
-                is_unchecked = is_unchecked || self.check_leaf(&mut check, leaves.start + marks.len(), number, bytes).is_err();
+                is_unchecked = is_unchecked || self.check_leaf(&mut check, leaves.start + count, number, bytes).is_err();
                 let mark = rows.read_leaf(number, bytes, sink)?;
-                marks.extend(mark);
+                count += 1;
+                marks.extend(mark.filter(|_| is_kept));
                 Ok(if mark.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?
         } else {
@@ -122,14 +127,16 @@ impl Table {
             return Ok(());
         }
         let mut noted = self.noted();
-        noted.marks.resize(self.leaves.len(), Mark::default());
+        if is_kept {
+            noted.marks.resize(self.leaves.len(), Mark::default());
+        }
         noted.has_surplus |= rows.has_surplus;
         noted.is_unchecked |= is_unchecked;
         noted.read += marks.len();
         if let Some(place) = noted.marks.get_mut(leaves.start..leaves.start + marks.len()) {
             place.copy_from_slice(&marks);
         }
-        if self.has_row_numbers {
+        if self.has_row_numbers && has_prints {
             if noted.prints.sums.is_empty() {
                 noted.prints = Prints::of(shape.columns.len(), self.leaves.len());
             }
